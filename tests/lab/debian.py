@@ -1,0 +1,121 @@
+"""Debian root file systems and packages, from the mirror this machine's apt is set up with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .places import CACHE, digest
+from .shell import run, say
+
+_INCLUDE = "ca-certificates,openssl,python3,python3-venv,python3-pip,curl,skopeo,procps"
+
+# Kept beside the root file system for images that add packages without any network.
+_DOWNLOAD = (
+    'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get install -qq -y --download-only --no-install-recommends'
+    ' -o Dir::Cache::Archives="$LAB_DEBS" -o APT::Sandbox::User=root -o Debug::NoLocking=1 $LAB_EXTRA'
+)
+_SLIM = (
+    "--dpkgopt=force-unsafe-io",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+)
+_APT_SETTINGS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy")
+
+
+@dataclass(frozen=True)
+class Release:
+    """One Debian release: its suite, and the packages that images built on it add."""
+
+    number: str
+    suite: str
+    extra: tuple[str, ...]
+    options: tuple[str, ...] = ()
+
+    @property
+    def _key(self) -> str:
+        return f"debian-{self.number}-{digest(self.suite, self.extra, self.options, _INCLUDE, _SLIM)}"
+
+    @property
+    def tarball(self) -> Path:
+        """The root file system."""
+        return CACHE / "rootfs" / f"{self._key}.tar"
+
+    @property
+    def packages(self) -> Path:
+        """The directory of the extra packages."""
+        return CACHE / "debs" / self._key
+
+
+# /bin is /usr/bin on every Red Hat system, and on Debian only since 12.
+_MERGED = ("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",)
+
+RELEASES = (
+    Release("12", "bookworm", ("p11-kit", "p11-kit-modules", "docker-registry", "nodejs")),
+    Release("11", "bullseye", ("p11-kit", "p11-kit-modules", "python2.7-minimal", "libpython2.7-stdlib"), _MERGED),
+    Release("13", "trixie", ("p11-kit", "p11-kit-modules")),
+)
+
+
+def bootstrap(release: Release) -> Path:
+    """The tarball of the release's root file system, made if it is missing; either whole or not there."""
+    if release.tarball.exists():
+        return release.tarball
+    say(f"mmdebstrap {release.suite}")
+    start = time.monotonic()
+    partial = release.tarball.with_suffix(f".{os.getpid()}.tar")
+    for directory in (release.tarball.parent, release.packages):
+        directory.mkdir(parents=True, exist_ok=True)
+    run(
+        "mmdebstrap",
+        "--quiet",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={_INCLUDE}",
+        *(f"--aptopt={setting}" for setting in _settings()),
+        *_SLIM,
+        *release.options,
+        f"--customize-hook={_DOWNLOAD}",
+        '--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
+        release.suite,
+        partial,
+        *_sources(release.suite),
+        environment={"LAB_DEBS": str(release.packages), "LAB_EXTRA": " ".join(release.extra)},
+    )
+    shutil.rmtree(release.packages / "partial", ignore_errors=True)
+    partial.rename(release.tarball)
+    say(f"{release.suite} is there after {time.monotonic() - start:.0f} s")
+    return release.tarball
+
+
+def _settings() -> list[str]:
+    values = {name: run("apt-config", "dump", "--format", "%v", name).strip() for name in _APT_SETTINGS}
+    return [f'{name} "{value}"' for name, value in values.items() if value]
+
+
+def _sources(suite: str) -> list[str]:
+    """The lines of sources.list; none on a machine that is no Debian: mmdebstrap knows where Debian is."""
+    main, security = _mirror(""), _mirror("-security")
+    lines = [f"deb {main} {suite} main"] if main else []
+    return [*lines, f"deb {security} {suite}-security main"] if main and security else lines
+
+
+def _mirror(suffix: str) -> str:
+    here = _os_release()
+    if here.get("ID") != "debian":
+        return ""
+    targets = run(
+        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
+    )
+    wanted = [f"{here.get('VERSION_CODENAME', '')}{suffix}", "main"]
+    return next((line.split()[0] for line in targets.splitlines() if line.split()[1:] == wanted), "")
+
+
+def _os_release() -> dict[str, str]:
+    lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    return {name: value.strip('"') for name, _, value in (line.partition("=") for line in lines)}

@@ -1,0 +1,59 @@
+"""The docker command as the lab and the container tests use it."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from .shell import Result, attempt, run
+
+PREFIX = "ca-shim-test"
+_RECIPE = "ca-shim-test.recipe"
+
+
+@functools.cache
+def missing() -> str:
+    """Why containers cannot be used on this machine; empty when they can."""
+    if not shutil.which("docker"):
+        return "no docker command"
+    result = attempt("docker", "version", "--format", "{{.Server.Version}}", timeout=30)
+    return "" if result.status == 0 else f"no Docker daemon: {result.stderr.strip()[-200:]}"
+
+
+def recipe(tag: str) -> str:
+    """The recipe that an image of the lab was made by; empty when there is no such image."""
+    found = attempt("docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{_RECIPE}"}}}}', tag)
+    return found.stdout.strip() if found.status == 0 else ""
+
+
+def load(tarball: Path, tag: str, made_by: str) -> None:
+    """Make a base image of a root file system."""
+    changes = ('CMD ["bash"]', "ENV LANG=C.UTF-8", f"LABEL {_RECIPE}={made_by}")
+    run("docker", "import", *(f"--change={change}" for change in changes), tarball, tag)
+
+
+def build(tag: str, dockerfile: str, files: Mapping[str, Path], made_by: str) -> None:
+    """Build an image from a Dockerfile and the files it may copy, named by their place in the build context."""
+    with tempfile.TemporaryDirectory(prefix="ca-shim-lab-") as context:
+        top = Path(context)
+        (top / "Dockerfile").write_text(dockerfile, encoding="utf-8")
+        for name, source in files.items():
+            _link(source, top / name)
+        run("docker", "build", "--quiet", "--label", f"{_RECIPE}={made_by}", "--tag", tag, top)
+
+
+def docker(*words: str | os.PathLike[str], stdin: bytes = b"", timeout: float = 120) -> Result:
+    """One docker command, whatever its exit status."""
+    return attempt("docker", *words, stdin=stdin, timeout=timeout)
+
+
+def _link(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)

@@ -1,0 +1,180 @@
+"""The images of the lab, each built only when it is missing or its recipe has changed.
+
+  debian:N        a Debian root file system with skopeo, curl, openssl and python3
+  python:3.N      the same under the name that the runtime stage of the Dockerfile asks for
+  rhel:N-EL       RHEL's trust layout with the real p11-kit on Debian N
+  ROW             a stand-in for one generation of Anchore images (or the real image, where it may be pulled)
+  ui              a Node image without a user anchore
+  servers         two TLS registries and HTTPS servers
+  empty           nothing at all
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import debian, docker, wheels
+from .places import CACHE, CONTEXT, digest
+from .rows import ROWS, Row
+from .shell import attempt, run, say
+
+PYTHONS = {"3.11": "12", "3.13": "13"}
+_RELEASES = {release.number: release for release in debian.RELEASES}
+
+
+def name(short: str) -> str:
+    """The full name of one of the lab's images."""
+    return f"{docker.PREFIX}/{short}" if ":" in short else f"{docker.PREFIX}/{short}:1"
+
+
+def prepare() -> None:
+    """Build everything, the slow downloads two at a time."""
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(base, _RELEASES))
+        list(two.map(lambda key: wheels.fetch(*key), sorted({(row.generation, row.certifi) for row in ROWS})))
+        list(two.map(python, PYTHONS))
+        list(two.map(rhel, *zip(*sorted({(row.debian, row.el) for row in ROWS if row.el}), strict=True)))
+        list(two.map(anchore, ROWS))
+        list(two.map(lambda make: make(), (servers, ui, empty)))
+
+
+@functools.cache
+def base(number: str) -> str:
+    """Debian as it is."""
+    release = _RELEASES[number]
+    tag, recipe = name(f"debian:{number}"), release.tarball.stem
+    if docker.recipe(tag) != recipe:
+        docker.load(debian.bootstrap(release), tag, recipe)
+    return tag
+
+
+@functools.cache
+def python(version: str) -> str:
+    """What an official Python image of this version is to the Dockerfile: python3 with venv and pip."""
+    tag = name(f"python:{version}")
+    run("docker", "tag", base(PYTHONS[version]), tag)
+    return tag
+
+
+@functools.cache
+def rhel(number: str, el: str) -> str:
+    """RHEL's trust layout with the real p11-kit, and update-ca-trust as that generation behaves."""
+    release = "ubi8" if el == "8" else f"ubi{el.partition('.')[0]}"
+    lines = ("COPY . /lab/", f"RUN sh /lab/rhel/layout.sh {el} /lab/os-release/{release} && rm -rf /lab")
+    files = {"rhel": CONTEXT / "rhel", "os-release": CONTEXT / "os-release", **_debs("rhel", number, "p11-kit")}
+    return _build(f"rhel:{number}-{el}", base(number), lines, files)
+
+
+@functools.cache
+def anchore(row: Row) -> str:
+    """The image of one row: the real one where it may be pulled, else a stand-in, labelled as one."""
+    return _pulled(row.upstream) or _stand_in(row)
+
+
+def is_stand_in(tag: str) -> bool:
+    """True when the image was made here."""
+    return tag.startswith(f"{docker.PREFIX}/")
+
+
+@functools.cache
+def servers() -> str:
+    """The TLS registries and HTTPS servers; their keys are mounted when they run."""
+    files = {"servers": CONTEXT / "servers", **_debs("servers", "12", "docker-registry")}
+    lines = ("COPY servers /servers", "RUN sh /servers/seed.sh", 'CMD ["sh", "/servers/start.sh"]')
+    return _build("servers", base("12"), lines, files)
+
+
+@functools.cache
+def ui() -> str:
+    """Shaped as the UI image: Node, /home/node, no user anchore."""
+    install = "dpkg -i /lab/debs/*.deb >/dev/null && useradd -m -u 1000 node && mkdir -p /home/node/aui/build"
+    lines = (
+        "COPY . /lab/",
+        f"RUN {install} && install -m 755 /lab/entrypoint-0.3 /docker-entrypoint.sh && rm -rf /lab",
+        "USER node",
+        "WORKDIR /home/node",
+        'ENTRYPOINT ["/docker-entrypoint.sh"]',
+        'CMD ["node", "/home/node/aui/build/server.js"]',
+    )
+    wanted = ("nodejs", "libnode", "libuv", "libcares", "libc-ares", "libicu", "libnghttp2", "node-")
+    files = {"entrypoint-0.3": CONTEXT / "anchore" / "entrypoint-0.3", **_debs("", "12", *wanted)}
+    return _build("ui", base("12"), lines, files)
+
+
+@functools.cache
+def empty() -> str:
+    """An image without a single file, for a runtime that has to bring everything."""
+    tag, tarball = name("empty"), CACHE / "rootfs" / "empty.tar"
+    if docker.recipe(tag) != "empty":
+        tarball.parent.mkdir(parents=True, exist_ok=True)
+        tarball.write_bytes(bytes(10240))
+        docker.load(tarball, tag, "empty")
+    return tag
+
+
+def _stand_in(row: Row) -> str:
+    parent = rhel(row.debian, row.el) if row.el else base(row.debian)
+    files = {
+        "anchore": CONTEXT / "anchore",
+        "os-release": CONTEXT / "os-release",
+        **{f"anchore/wheels/{wheel.name}": wheel for wheel in _wheels(row).iterdir()},
+        **_debs("anchore", row.debian, *(["python2.7"] if row.python == "python2.7" else [])),
+    }
+    return _build(row.name, parent, _instructions(row), files)
+
+
+def _instructions(row: Row) -> tuple[str, ...]:
+    settings = {
+        "PYTHON": row.python,
+        "SITE": row.site,
+        "ANCHORE": "yes" if row.anchore else "no",
+        "BIN": row.bin,
+        "PROGRAMS": " ".join(row.programs),
+        "ENTRYPOINT": row.entrypoint,
+        "SECOND_VENV": row.second_venv,
+    }
+    shape = " ".join(f"{key}='{value}'" for key, value in settings.items())
+    release = f"cp /lab/os-release/{row.release} /usr/lib/os-release" if row.release else "true"
+    return (
+        "COPY . /lab/",
+        f"RUN {release} && {shape} sh /lab/anchore/layout.sh && rm -rf /lab",
+        # en_US.UTF-8 is not installed, as on the vendor's images: a program may notice, and change its environment.
+        f"ENV PATH={row.path} LANG=en_US.UTF-8",
+        f"LABEL ca-shim-test.stand-in={row.name}",
+        f"WORKDIR {row.workdir}",
+        f"HEALTHCHECK --start-period=20s CMD {row.health}" if row.health else "",
+        f"USER {row.user}" if row.user else "",
+        'ENTRYPOINT ["/docker-entrypoint.sh"]' if row.entrypoint else "ENTRYPOINT []",
+        f"CMD {row.command}",
+    )
+
+
+def _pulled(upstream: str) -> str:
+    """The vendor's image when CA_SHIM_TEST_UPSTREAM allows all (1) or names this one, and it can be had."""
+    allowed = os.environ.get("CA_SHIM_TEST_UPSTREAM", "")
+    if not upstream or not (allowed == "1" or upstream in allowed.split(",")):
+        return ""
+    return upstream if attempt("docker", "pull", "--quiet", upstream, timeout=900).status == 0 else ""
+
+
+def _build(short: str, parent: str, lines: tuple[str, ...], files: dict[str, Path]) -> str:
+    tag, dockerfile = name(short), "\n".join((f"FROM {parent}", *filter(None, lines), ""))
+    recipe = digest(docker.recipe(parent), dockerfile, *files, *files.values())
+    if docker.recipe(tag) != recipe:
+        say(f"docker build {tag}")
+        docker.build(tag, dockerfile, files, recipe)
+    return tag
+
+
+def _debs(under: str, number: str, *words: str) -> dict[str, Path]:
+    """The extra packages of a release that have one of these words in their names, by place in a build context."""
+    packages = sorted(_RELEASES[number].packages.glob("*.deb"))
+    wanted = [path for path in packages if any(word in path.name for word in words)]
+    return {(Path(under) / "debs" / path.name).as_posix(): path for path in wanted}
+
+
+def _wheels(row: Row) -> Path:
+    return wheels.fetch(row.generation, row.certifi)
