@@ -1,0 +1,261 @@
+"""Act: carry out the steps of a plan. Whole files, whole stores, and the one door for subprocesses."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import time
+
+from shim import bundle, reading, writer
+from shim import plan as plans
+from shim.host import LOCK, TEMPORARY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shim.families import Family
+    from shim.plan import Plan, Step
+
+LOCK_SECONDS = 60
+TOOL_SECONDS = 120
+_TOOL_ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+running: list[int] = []  # process groups of tools, for the signal handler
+
+
+class StoreError(Exception):
+    """A store could not be changed as planned; the message is the reason, and the old store is still there."""
+
+
+def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str]:
+    """Carry out all steps under a lock; gives the stores that failed, with the reason. Readers see old or new files.
+
+    After a failing step the store's other steps are left out, those of other stores are not.
+    """
+    failed: dict[str, str] = {}
+    try:
+        lock = _lock(root + lock_directory) if lock_directory else None
+    except (OSError, StoreError) as error:
+        return {step.store: _reason(error) for step in plan.steps}
+    for step in plan.steps:
+        if step.store not in failed:
+            try:
+                _ACTIONS[step.action](root, step)
+            except (OSError, StoreError) as error:
+                failed[step.store] = _reason(error)
+    if lock is not None:
+        os.close(lock)
+    return failed
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
+
+
+def _lock(directory: str) -> int:
+    """Take the lock that keeps two starts from writing at once; nobody else can open its file."""
+    _make_directory(directory)
+    descriptor = os.open(f"{directory}/{LOCK}", _CREATE, 0o600)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise StoreError(f"another start has held the lock for {LOCK_SECONDS} s") from None
+            time.sleep(0.05)
+        else:
+            return descriptor
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os.chmod(path, 0o755)  # whatever the umask is: the application's user must read what is in it
+
+
+def _mkdir(root: str, step: Step) -> None:
+    _make_directory(root + step.path)
+
+
+def _remove(root: str, step: Step) -> None:
+    with writer.Acting(step.owner or writer.myself()):
+        _unlink(root + step.path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _write(root: str, step: Step) -> None:
+    replace(root + step.path, step.content, step.owner or writer.myself(), pem=step.pem)
+
+
+def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0) -> None:
+    """Write a file whole, acting as `owner`: a reader sees the old file or the new one, with its mode and group kept.
+
+    A bundle of `pem` distinct certificates must load with OpenSSL before anyone can see it. Raises OSError or
+    StoreError, and then the old file stands.
+    """
+    temporary = path + TEMPORARY
+    with writer.Acting(owner):
+        before = _status(path)
+        _unlink(temporary)
+        descriptor = os.open(temporary, _CREATE | os.O_EXCL, 0o600)
+    try:
+        _write_all(descriptor, content)
+        if pem:
+            with writer.Acting(owner):
+                must_load(temporary, pem)
+        _restore(descriptor, before)
+        os.fsync(descriptor)
+        with writer.Acting(owner):
+            os.rename(temporary, path)
+            _sync_directory(os.path.dirname(path))
+    except BaseException:
+        with writer.Acting(owner):
+            _unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        return None
+
+
+def _restore(descriptor: int, before: os.stat_result | None) -> None:
+    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange."""
+    if before is None:
+        os.fchmod(descriptor, 0o644)
+        return
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        os.fchown(descriptor, -1, before.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+
+
+def _sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def must_load(path: str, count: int) -> None:
+    """Load a bundle as clients do; raises StoreError unless OpenSSL takes exactly `count` certificates from it."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(cafile=path)
+    except ssl.SSLError as error:
+        raise StoreError(f"OpenSSL does not load the new file: {error.reason}") from error
+    loaded = context.cert_store_stats()["x509"]
+    if loaded != count:
+        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from the new file")
+
+
+def loadable(pems: Sequence[bytes]) -> list[bool]:
+    """Say of each certificate whether OpenSSL loads it from a file, without leaving one behind."""
+    if _loads(b"".join(pems), len(set(pems))):
+        return [True] * len(pems)
+    return [_loads(pem, 1) for pem in pems]
+
+
+def _loads(content: bytes, count: int) -> bool:
+    import tempfile
+
+    with tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else os.fdopen(os.memfd_create("pem"), "w+b") as file:
+        file.write(content)
+        file.flush()
+        try:
+            must_load(f"/proc/self/fd/{file.fileno()}", count)
+        except StoreError:
+            return False
+    return True
+
+
+def _refresh(root: str, step: Step) -> None:
+    """Run the tool and judge it by the bundle's content; a refresh that loses a certificate of the base is undone."""
+    family = step.family
+    assert family is not None  # noqa: S101 - the planner's promise, for the type checker
+    state = reading.read_or_none(root + family.state) or b""
+    touched = plans.touched_by(state)
+    before = {path: reading.read_or_none(root + path) for path in (family.bundle, *family.outputs)}
+    base = bundle.fingerprints(before[family.bundle] or b"") - touched
+    said = run([root + family.tool, *step.arguments], TOOL_SECONDS)
+    after = reading.read_or_none(root + family.bundle) or b""
+    if base - bundle.fingerprints(after) or _emptied(root, before):
+        _put_back(root, before)
+        _settle(root, family, state)
+        raise StoreError(f"{family.tool} lost {len(base - bundle.fingerprints(after))} certificates of the base: {said}")
+    _settle(root, family, state)
+
+
+def _emptied(root: str, before: dict[str, bytes | None]) -> bool:
+    return any(content and not reading.read_or_none(root + path) for path, content in before.items())
+
+
+def _put_back(root: str, before: dict[str, bytes | None]) -> None:
+    for path, content in before.items():
+        if content and reading.read_or_none(root + path) != content:
+            replace(root + path, content, writer.ROOT)
+
+
+def _settle(root: str, family: Family, state: bytes) -> None:
+    """Turn the marker: this refresh is over, and would change nothing if repeated."""
+    content = reading.read_or_none(root + family.bundle) or b""
+    replace(root + family.state, plans.settled(state, content), writer.ROOT)
+
+
+def run(command: Sequence[str], seconds: float) -> str:
+    """Run a program to its end, or for so long, in a process group of its own; gives the end of what it said.
+
+    Raises OSError when it cannot be started. Its exit status promises nothing and is only told.
+    """
+    import subprocess
+
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_TOOL_ENVIRON,
+        cwd="/",
+        umask=0o022,
+        start_new_session=True,
+    ) as process:
+        running.append(process.pid)
+        try:
+            output, _ = process.communicate(timeout=seconds)
+            status = f"exit {process.returncode}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output = b""  # not read: a descendant outside the group may hold the pipe for ever
+            status = f"killed after {seconds} s"
+        finally:
+            running.remove(process.pid)
+    return f"{status} {output[-500:].decode('ascii', 'backslashreplace').strip()}".strip()
+
+
+_ACTIONS = {"mkdir": _mkdir, "write": _write, "remove": _remove, "refresh": _refresh}

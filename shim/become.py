@@ -1,0 +1,137 @@
+"""Become: the user, the signals and the exec that hand this process over to the application."""
+
+from __future__ import annotations
+
+import os
+import signal
+from errno import ENOEXEC
+
+from shim import accounts, reading
+from shim.errors import NotExecutableError, NotFoundError, PrivilegeError
+from shim.interpreters import DEFAULT_PATH
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+    from types import FrameType
+
+    from shim.accounts import Account
+
+_EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
+# Python ignores these, and exec would hand that on.
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
+
+def end_on_signals(running: Sequence[int]) -> None:
+    """Make SIGTERM and SIGINT end this process at once, as pid 1 too, with the tools in `running`.
+
+    A signal that was ignored when we were started stays ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        for group in running:
+            os.killpg(group, signal.SIGKILL)
+        os._exit(_EXIT_CODES[signal.Signals(number)])
+
+    for number in _EXIT_CODES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def started_environment() -> dict[str, str]:
+    """Give the environment as the kernel keeps it from our start; Python's own start may have added LC_CTYPE to its."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            raw = file.read()
+    except OSError:
+        return dict(os.environ)
+    pairs: dict[str, str] = {}
+    for entry in raw.split(b"\0"):
+        name, equals, value = entry.partition(b"=")
+        if equals and name:
+            pairs.setdefault(os.fsdecode(name), os.fsdecode(value))
+    return pairs
+
+
+def find_account(user: str, root: str) -> Account | None:
+    """Give whom root is to become, None when we are not root. Raises UnknownUserError."""
+    if os.geteuid() != 0:
+        return None
+    passwd, group = (
+        (reading.read_or_none(f"{root}/etc/{name}") or b"").decode("utf-8", "surrogateescape") for name in ("passwd", "group")
+    )
+    return accounts.find(user, passwd, group)
+
+
+def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
+    """Switch to the account for good, and prove it; afterwards HOME fits. Without an account nothing changes.
+
+    Raises PrivilegeError: the application never runs as root by accident.
+    """
+    if account is None:
+        return
+    if account.home and environ.get("HOME", "/") in ("", "/", "/root"):
+        environ["HOME"] = account.home
+    if account.uid == 0 and _is_already(account):
+        return
+    try:
+        os.setgroups(account.groups)
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+    except OSError as error:
+        raise PrivilegeError(
+            f"root cannot become {account.name} ({(error.strerror or 'refused').lower()}): allow the capabilities SETUID "
+            f"and SETGID, start the container as uid {account.uid}, or say CA_SHIM_USER=root"
+        ) from error
+    if account.uid != 0 and _can_return():
+        raise PrivilegeError(f"after becoming {account.name} root could be had back: clear the container's securebits")
+
+
+def _is_already(account: Account) -> bool:
+    return os.getresgid() == (account.gid,) * 3
+
+
+def _can_return() -> bool:
+    try:
+        os.setuid(0)
+    except OSError:
+        return False
+    return True
+
+
+def execute(command: Sequence[str], environ: Mapping[str, str], program: str = "") -> None:
+    """Replace this process by the command, found on the PATH that it will have; raises only if that fails.
+
+    `program` is the file to execute when it is not the command's first word. Raises NotFoundError, NotExecutableError.
+    """
+    for number in _IGNORED_BY_PYTHON:
+        signal.signal(number, signal.SIG_DFL)
+    refusal: OSError | None = None
+    for candidate in [program] if program else _candidates(command[0], environ):
+        try:
+            _execute(candidate, command, environ)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            refusal = error if os.path.isfile(candidate) else refusal  # its interpreter is missing
+        except OSError as error:
+            refusal = error
+    if refusal:
+        reason = (refusal.strerror or "refused").lower()
+        raise NotExecutableError(f"{command[0]} cannot be executed ({reason}): check its mode and its first line")
+    raise NotFoundError(f"{command[0]} was not found: check the command and its PATH")
+
+
+def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
+    if "/" in name or not name:
+        return [name]
+    return [f"{directory or '.'}/{name}" for directory in environ.get("PATH", DEFAULT_PATH).split(":")]
+
+
+def _execute(path: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Execute a file, a script without a first line `#!` by /bin/sh, as shells and execvp(3) do."""
+    try:
+        os.execve(path, command, environ)
+    except OSError as error:
+        if error.errno != ENOEXEC or b"\0" in reading.head(path):
+            raise
+    os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], environ)

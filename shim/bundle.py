@@ -1,0 +1,146 @@
+"""PEM bundles as bytes: the certificates in them, and our marked block at their end. Pure."""
+
+from __future__ import annotations
+
+from binascii import Error as Base64Error
+from binascii import a2b_base64, b2a_base64
+
+from shim.record import Record
+
+BEGIN = b"# BEGIN ca-shim"
+END = b"# END ca-shim"
+_BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
+_END_LINE = END + b"\n"
+_ORIGIN = b"# ca-shim made this from "
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+_TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----", b"-----END TRUSTED CERTIFICATE-----"
+
+
+class DamagedError(Exception):
+    """Our markers do not frame one block: a begin without an end, or two blocks."""
+
+
+class Item(Record):
+    """One certificate for a bundle."""
+
+    sha256: str  # of the DER, in hexadecimal
+    pem: bytes
+    comment: str = ""
+
+
+def sha256(content: bytes) -> str:
+    """Give the SHA-256 of `content` in hexadecimal."""
+    from hashlib import sha256 as digest
+
+    return digest(content, usedforsecurity=False).hexdigest()
+
+
+def to_pem(der: bytes, label: bytes = b"CERTIFICATE") -> bytes:
+    """Armour `der` as PEM with 64 columns and a final newline."""
+    body = b2a_base64(der, newline=False)
+    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
+    return b"\n".join([b"-----BEGIN " + label + b"-----", *lines, b"-----END " + label + b"-----", b""])
+
+
+def items(content: bytes) -> tuple[Item, ...]:
+    """Give every certificate of a bundle once, in order, re-armoured, without the text around the blocks.
+
+    A TRUSTED CERTIFICATE keeps its trailer: it may say that the certificate is *not* to be trusted. Blocks that are
+    no base64 are left out, as OpenSSL's users would never get past them.
+    """
+    found: dict[str, Item] = {}
+    for (begin, end), label in ((_CERTIFICATE, b"CERTIFICATE"), (_TRUSTED, b"TRUSTED CERTIFICATE")):
+        for body in content.split(begin)[1:]:
+            der = _decode(body.partition(end)[0]) if end in body else b""
+            if der:
+                found.setdefault(sha256(der), Item(sha256(der), to_pem(der, label)))
+    return tuple(found.values())
+
+
+def fingerprints(content: bytes) -> frozenset[str]:
+    """Give the SHA-256 of every certificate in a bundle."""
+    return frozenset(item.sha256 for item in items(content))
+
+
+def _decode(body: bytes) -> bytes:
+    try:
+        return a2b_base64(b"".join(body.split()))
+    except Base64Error:
+        return b""
+
+
+def split(content: bytes) -> tuple[bytes, bytes]:
+    """Divide a bundle into what is somebody else's, byte for byte as shipped, and our block (empty when none).
+
+    Raises DamagedError when the markers do not frame exactly one block.
+    """
+    begins, ends = _line_starts(content, BEGIN), _line_starts(content, END)
+    if not begins and not ends:
+        return content, b""
+    if len(begins) != 1 or len(ends) != 1 or ends[0] < begins[0]:
+        raise DamagedError
+    start = begins[0]
+    stop = content.find(b"\n", ends[0]) + 1 or len(content)
+    before, after = content[:start], content[stop:]
+    # The newline in front of the block came with it, unless something was appended that it now keeps apart.
+    if before.endswith(b"\n") and (not after or before.endswith(b"\n\n")):
+        before = before[:-1]
+    return before + after, content[start:stop]
+
+
+def looks_whole(content: bytes) -> bool:
+    """Say whether our markers frame one block or none."""
+    try:
+        split(content)
+    except DamagedError:
+        return False
+    return True
+
+
+def join(outside: bytes, wanted: tuple[Item, ...]) -> bytes:
+    """Put our block of `wanted` at the end of `outside`; without any the result *is* `outside`."""
+    if not wanted:
+        return outside
+    return b"".join([outside, b"\n", _BEGIN_LINE, *map(_with_comment, wanted), _END_LINE])
+
+
+def merged(origin: str, base: tuple[Item, ...], wanted: tuple[Item, ...]) -> bytes:
+    """Render an override bundle: `base`, then what it lacks of `wanted`; the first line remembers the origin."""
+    have = {item.sha256 for item in base}
+    ours = [_with_comment(item) for item in wanted if item.sha256 not in have]
+    return b"".join([_ORIGIN, _quote(origin), b"\n", *(item.pem for item in base), *ours])
+
+
+def origin_of(content: bytes) -> str:
+    """Give the path that an override bundle was merged from, "" when it was a store."""
+    line = content.partition(b"\n")[0]
+    return _unquote(line[len(_ORIGIN) :]) if line.startswith(_ORIGIN) else ""
+
+
+def _line_starts(content: bytes, marker: bytes) -> list[int]:
+    starts, position = [], content.find(marker)
+    while position >= 0:
+        if position == 0 or content[position - 1 : position] == b"\n":
+            starts.append(position)
+        position = content.find(marker, position + 1)
+    return starts
+
+
+def _with_comment(item: Item) -> bytes:
+    """Comments are ASCII only: one other character makes `certifi.contents()` raise."""
+    comment = item.comment.encode("ascii", "backslashreplace")
+    return b"# " + comment.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" + item.pem
+
+
+def _quote(path: str) -> bytes:
+    raw = path.encode("utf-8", "surrogateescape")
+    return b"".join(b"%c" % byte if 0x20 < byte < 0x7F and byte != 0x25 else b"%%%02x" % byte for byte in raw)
+
+
+def _unquote(text: bytes) -> str:
+    head, *rest = text.split(b"%")
+    try:
+        raw = head + b"".join(bytes.fromhex(part[:2].decode("ascii")) + part[2:] for part in rest)
+    except ValueError:
+        return ""
+    return raw.decode("utf-8", "surrogateescape")

@@ -1,0 +1,142 @@
+"""The command line: wiring, the order of events, and the only place that turns an error into an exit."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from shim import become, config, families, log
+from shim.errors import STOP_ERRORS, ShimError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from shim.config import Config
+    from shim.reconcile import Outcome
+
+_NAME = "ca-shim"
+_NAMES = (_NAME, "__main__.py")  # any other name is that of a program that `wrap` put the shim in front of
+
+
+def main() -> int:
+    """Run one invocation: of ca-shim itself, or of a program that `wrap` put it in front of."""
+    become.end_on_signals()
+    environ = become.started_environment()
+    _clean_own_environment()
+    started = time.monotonic()
+    try:
+        if os.path.basename(sys.argv[0]) not in _NAMES:
+            program = families.WRAPPED + os.path.realpath(sys.argv[0])
+            _run(config.read(environ), environ, [program, *sys.argv[1:]], started)
+        if sys.argv[1:3] == ["run", "--"] and sys.argv[3:]:
+            _run(config.read(environ), environ, sys.argv[3:], started)
+        return _command(sys.argv[1:], environ, started)
+    except ShimError as error:
+        log.emit("shim.failed", reason=str(error), code=error.code)
+        return error.code
+
+
+def _clean_own_environment() -> None:
+    """Drop what would steer our own libraries; the application gets its environment as it was."""
+    for name in [name for name in os.environ if name.startswith(families.LIBRARY_VARIABLES)]:
+        del os.environ[name]
+
+
+def _run(settings: Config, environ: dict[str, str], command: Sequence[str], started: float) -> None:
+    """Look, plan, apply, verify, become. Does not return."""
+    account = become.find_account(settings.user, settings.root)
+    if settings.off:
+        log.emit("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
+    else:
+        environ.update(_trust_or_log(settings, environ, command, started))
+    become.become(account, environ)
+    become.execute(command, environ)
+
+
+def _trust_or_log(settings: Config, environ: Mapping[str, str], command: Sequence[str], started: float) -> Mapping[str, str]:
+    """Reconcile; an error of ours is logged and never takes the application down, unless on-error is stop."""
+    try:
+        from shim import reconcile
+
+        outcome = reconcile.reconcile(settings, environ, command, time.time())
+        _report(outcome, started)
+        _stop_on_problems(settings, outcome)
+    except ShimError:
+        raise
+    except Exception as error:
+        _report_bug(error)
+        if settings.stop:
+            raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error
+        return {}
+    if not outcome.remembered:
+        log.emit("handover", program=command[0], user=settings.user if os.geteuid() == 0 else str(os.geteuid()))
+    return outcome.variables
+
+
+def _report(outcome: Outcome, started: float) -> None:
+    if outcome.remembered:
+        log.unchanged()
+        return
+    log.notes(outcome.notes)
+    log.emit(
+        "trust.ready",
+        changes=outcome.changes,
+        certificates=outcome.certificates,
+        problems=len(outcome.problems),
+        stores=dict(outcome.stores),
+        variables=sorted(outcome.variables),
+        milliseconds=round((time.monotonic() - started) * 1000),
+    )
+
+
+def _report_bug(error: Exception) -> None:
+    import traceback
+
+    lines = traceback.format_exception(error)
+    log.emit("shim.bug", reason=repr(error), traceback="".join(lines)[-4000:], remedy="please report this line")
+
+
+def _stop_on_problems(settings: Config, outcome: Outcome) -> None:
+    if settings.stop and outcome.problems:
+        code = min(note.code for note in outcome.problems)
+        raise STOP_ERRORS[code](f"{len(outcome.problems)} problems, and CA_SHIM_ON_ERROR=stop: see the lines above")
+
+
+def _command(arguments: Sequence[str], environ: dict[str, str], started: float) -> int:
+    """Run a subcommand; the parser is imported here, since the wrapped programs have no options of ours."""
+    from shim import options
+
+    parsed = options.parse(arguments)
+    settings = config.read(environ, parsed.settings, parsed.root)
+    if parsed.command == "run":
+        if not parsed.words:
+            raise UsageError("run needs a command: ca-shim run [options] -- COMMAND...")
+        _run(settings, environ, parsed.words, started)
+    return _COMMANDS[parsed.command](settings, environ, parsed.words, started)
+
+
+def _install(settings: Config, environ: dict[str, str], words: Sequence[str], started: float) -> int:
+    from shim import reconcile
+
+    outcome = reconcile.reconcile(settings, environ, words, time.time())
+    _report(outcome, started)
+    _stop_on_problems(settings, outcome)
+    return 0
+
+
+def _wrap(settings: Config, environ: dict[str, str], words: Sequence[str], started: float) -> int:
+    del started
+    from shim import wrap
+
+    become.find_account(settings.user, settings.root)
+    done = wrap.wrap(settings.root, words, environ.get("PATH", ""))
+    sys.stdout.write("".join(f"{line}\n" for line in done))
+    return 0
+
+
+_COMMANDS: dict[str, Callable[[Config, dict[str, str], Sequence[str], float], int]] = {
+    "install": _install,
+    "wrap": _wrap,
+}

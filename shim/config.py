@@ -1,0 +1,96 @@
+"""The settings: CA_SHIM_ variables and the options of the same meaning."""
+
+from __future__ import annotations
+
+from shim import families
+from shim.errors import UsageError
+from shim.record import Record
+from shim.sources import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Setting(Record):
+    """A row of the README's table of variables and options."""
+
+    variable: str
+    option: str
+    default: str
+    meaning: str
+
+
+SETTINGS = (
+    Setting("CA_SHIM", "--off", "on", "`off`: become the application's user and start it, nothing else"),
+    Setting(
+        "CA_SHIM_CERTS",
+        "--certs",
+        ":".join(families.DEFAULT_SOURCES),
+        "directories or files of CAs, separated by colons; those named here must exist",
+    ),
+    Setting(
+        "CA_SHIM_USER",
+        "--user",
+        families.DEFAULT_USER,
+        "whom root becomes: a name, a uid or `user:group`; `root` must be said aloud",
+    ),
+    Setting("CA_SHIM_ON_ERROR", "--on-error", "warn", "`stop`: a problem is fatal before the application starts"),
+    Setting("CA_SHIM_CERTIFI", "--certifi", "found", "certifi bundles (`cacert.pem`), separated by colons"),
+    Setting("CA_SHIM_BUNDLE_DIR", "--bundle-dir", "first usable", "directory of the override bundles"),
+)
+_ON = {"": True, "on": True, "true": True, "yes": True, "1": True}
+_OFF = {"off": False, "false": False, "no": False, "0": False}
+_SWITCH = {**_ON, **_OFF}
+
+
+class Config(Record):
+    """The settings of one invocation."""
+
+    sources: tuple[Source, ...]
+    user: str
+    user_named: bool
+    stop: bool
+    off: bool
+    certifi: tuple[str, ...]
+    bundle_dir: str
+    root: str = ""  # a directory that stands for `/`; "" is the real one
+
+
+def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, root: str = "") -> Config:
+    """Make the settings of variables and of options, which win; an empty variable is as good as none.
+
+    `options` maps variable names to the values given on the command line. Raises UsageError with all that is wrong.
+    """
+    values = {**{row.variable: environ.get(row.variable, "") for row in SETTINGS}, **(options or {})}
+    _check(values)
+    named = tuple(Source(path, named=True) for path in _paths(values["CA_SHIM_CERTS"]))
+    return Config(
+        sources=(Source(families.BAKED), *(named or map(Source, families.DEFAULT_SOURCES))),
+        user=values["CA_SHIM_USER"] or families.DEFAULT_USER,
+        user_named=bool(values["CA_SHIM_USER"]),
+        stop=values["CA_SHIM_ON_ERROR"] == "stop",
+        off=not _SWITCH[values["CA_SHIM"].lower()],
+        certifi=_paths(values["CA_SHIM_CERTIFI"]),
+        bundle_dir=values["CA_SHIM_BUNDLE_DIR"].rstrip("/"),
+        root=root.rstrip("/"),
+    )
+
+
+def _check(values: Mapping[str, str]) -> None:
+    wrong = []
+    if values["CA_SHIM"].lower() not in _SWITCH:
+        wrong.append("CA_SHIM is neither on nor off")
+    if values["CA_SHIM_ON_ERROR"] not in ("", "warn", "stop"):
+        wrong.append("CA_SHIM_ON_ERROR is neither warn nor stop")
+    for name in ("CA_SHIM_CERTS", "CA_SHIM_CERTIFI", "CA_SHIM_BUNDLE_DIR"):
+        if any(not path.startswith("/") for path in _paths(values[name])):
+            wrong.append(f"{name} has a path that does not start with /")
+        if any(ord(character) < 0x20 for character in values[name]):  # noqa: PLR2004 - ASCII control characters
+            wrong.append(f"{name} has a control character")
+    if wrong:
+        raise UsageError("; ".join(wrong) + ": correct the variable or the option")
+
+
+def _paths(value: str) -> tuple[str, ...]:
+    return tuple(path for path in value.split(":") if path)

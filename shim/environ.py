@@ -1,0 +1,69 @@
+"""Decide which variables the application gets, and which override bundles they need. Pure."""
+
+from __future__ import annotations
+
+from shim import bundle, families
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shim.host import Setting, Snapshot
+
+
+class Needs(Record):
+    """The variables with the name of the file they point to; the files as (name, base, origin)."""
+
+    variables: Mapping[str, str]
+    files: tuple[tuple[str, str, str], ...]
+
+
+def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]) -> Needs:
+    """Give the variables to set, by the rules of the table of variables.
+
+    A variable that somebody set is its client's active bundle: it is merged from that file and pointed to the result,
+    unless the file is, or will be, as wanted already. `overridden` are the paths of overridden stores, `wanted` the
+    fingerprints of all CAs wanted.
+    """
+    ruled = _ruled(snapshot, overridden, wanted)
+    settings = {each.name: each for each in snapshot.settings}
+    variables: dict[str, str] = {}
+    files: dict[str, tuple[str, str]] = {}
+    for row in families.VARIABLES:
+        setting = settings.get(row.name)
+        if setting and (wanted or row.when in ruled) and not _serves(setting, snapshot, overridden, wanted, row.base):
+            variables[row.name] = row.file
+            files[row.file] = row.base, "" if setting.content is None else setting.origin
+        elif not setting and row.when in ruled:
+            variables[row.name] = row.store_file
+            files.setdefault(row.store_file, (row.base, ""))
+    return Needs(variables, tuple((name, *made) for name, made in files.items()))
+
+
+def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]) -> set[str]:
+    """Give the situations of the table that hold here."""
+    os_overridden = snapshot.os.path in overridden
+    curl = os_overridden and snapshot.curl_needs_bundle
+    python = curl or any(store.path in overridden for store in snapshot.certifi)
+    situations = {
+        "any CA wanted": bool(wanted),
+        "os overridden": os_overridden,
+        "curl needs it": curl,
+        "python overridden": python,
+    }
+    return {situation for situation, holds in situations.items() if holds}
+
+
+def _serves(
+    setting: Setting, snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], base: str
+) -> bool:
+    """Say whether the file behind a variable holds all that is wanted, or is a store that does so in place."""
+    if setting.content is None:
+        return False
+    stores = {snapshot.os.path, *(store.path for store in snapshot.certifi)} - {""}
+    if setting.real in stores:
+        return setting.real not in overridden
+    if base == "nothing" and not wanted:
+        return True
+    return wanted <= bundle.fingerprints(setting.content)

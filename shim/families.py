@@ -1,0 +1,242 @@
+"""The facts: systems, stores, places, programs and client variables. Rows only, each with where it was learned.
+
+No other module names a distribution, a path of Anchore's or a client's variable.
+"""
+
+from __future__ import annotations
+
+from shim.record import Record
+
+
+class Family(Record):
+    """How one family of operating systems keeps its trust store."""
+
+    name: str
+    ids: tuple[str, ...]  # os-release ID and ID_LIKE
+    anchors: str  # directory of anchors, one certificate a file
+    tool: str  # makes the bundle from the anchors; its exit status promises nothing
+    after_removal: tuple[str, ...]  # the tool's arguments once an anchor is gone
+    bundle: str  # what clients read, and what success is judged by
+    outputs: tuple[str, ...]  # every other file that the tool writes and a failed refresh might break
+    drops: frozenset[str]  # traits of certificates that the tool leaves out without a word
+    blocklists: tuple[str, ...]  # directories of certificates that the administrator distrusts
+    state: str  # our marker of an unfinished change, where neither tool nor clients look
+
+
+# update-ca-trust(8) and the ca-certificates package of CentOS 7 and RHEL 8 to 10. Bare `update-ca-trust` is the one
+# call that every generation takes: 8 and 9.2 ignore arguments, 10 refuses unknown ones. p11-kit ignores what is no CA.
+RHEL = Family(
+    name="rhel",
+    ids=("rhel", "centos", "fedora", "rocky", "almalinux", "ol", "amzn"),
+    anchors="/etc/pki/ca-trust/source/anchors",
+    tool="/usr/bin/update-ca-trust",
+    after_removal=(),
+    bundle="/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    outputs=(
+        "/etc/pki/ca-trust/extracted/pem/email-ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/pem/objsign-ca-bundle.pem",
+        "/etc/pki/ca-trust/extracted/openssl/ca-bundle.trust.crt",
+        "/etc/pki/ca-trust/extracted/java/cacerts",
+        "/etc/pki/ca-trust/extracted/edk2/cacerts.bin",
+    ),
+    drops=frozenset({"not-ca", "no-basic-constraints", "no-server-auth"}),
+    blocklists=(
+        "/etc/pki/ca-trust/source/blocklist",
+        "/etc/pki/ca-trust/source/blacklist",
+        "/usr/share/pki/ca-trust-source/blocklist",
+        "/usr/share/pki/ca-trust-source/blacklist",
+    ),
+    state="/etc/pki/ca-trust/ca-shim.state",
+)
+# update-ca-certificates(8). It reads only *.crt, copies them raw, and leaves dangling links unless --fresh.
+DEBIAN = Family(
+    name="debian",
+    ids=("debian", "ubuntu"),
+    anchors="/usr/local/share/ca-certificates/ca-shim",
+    tool="/usr/sbin/update-ca-certificates",
+    after_removal=("--fresh",),
+    bundle="/etc/ssl/certs/ca-certificates.crt",
+    outputs=(),
+    drops=frozenset(),
+    blocklists=(),
+    state="/usr/local/share/ca-certificates/ca-shim.state",
+)
+FAMILIES = (RHEL, DEBIAN)
+
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # os-release(5): the first that exists
+
+# Bundles of systems without a row, to start an override from: the search list of Go's crypto/x509/root_linux.go.
+OS_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class Generation(Record):
+    """A generation of Anchore's images, from its documentation page "Adding Custom Certificate Authority"."""
+
+    versions: str
+    base: str
+    family: Family
+    certifi: str  # the directory of cacert.pem
+    user: str  # who the application runs as
+    programs: tuple[str, ...]  # the entrypoint first, where there is one
+
+
+_ENTRY = "/docker-entrypoint.sh"
+GENERATIONS = (
+    Generation(
+        "0.2.x and earlier",
+        "CentOS 7",
+        RHEL,
+        "/usr/lib/python2.7/site-packages/certifi",
+        "root",
+        ("/usr/bin/anchore-engine",),
+    ),
+    Generation(
+        "0.3.x",
+        "Ubuntu 18.04",
+        DEBIAN,
+        "/usr/local/lib/python3.6/dist-packages/certifi",
+        "root",
+        (_ENTRY, "anchore-manager"),
+    ),
+    Generation(
+        "0.4.x and newer",
+        "UBI 7",
+        RHEL,
+        "/opt/rh/rh-python36/root/usr/lib/python3.6/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-manager"),
+    ),
+    Generation(
+        "0.7.x and newer",
+        "UBI 8",
+        RHEL,
+        "/usr/local/lib/python3.6/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-manager"),
+    ),
+    Generation(
+        "Enterprise 2.3.x and newer",
+        "UBI 8",
+        RHEL,
+        "/usr/local/lib/python3.6/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-enterprise-manager"),
+    ),
+    Generation(
+        "Enterprise 3.0.x and newer",
+        "UBI 8",
+        RHEL,
+        "/usr/local/lib/python3.8/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-enterprise-manager"),
+    ),
+    Generation(
+        "Enterprise 4.4.x and newer",
+        "UBI 8",
+        RHEL,
+        "/usr/local/lib/python3.9/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-enterprise-manager"),
+    ),
+    Generation(
+        "Enterprise 4.5.x and newer",
+        "UBI 9",
+        RHEL,
+        "/home/anchore/venv/lib/python3.9/site-packages/certifi",
+        "anchore",
+        (_ENTRY, "anchore-enterprise-manager", "ng-enterprise"),
+    ),
+)
+
+# Where a certifi may lie besides the command's own interpreter. `*` stands for one path component's rest.
+CERTIFI = "certifi/cacert.pem"
+SITE_DIRECTORIES = (
+    "/home/anchore/venv/lib/python*/site-packages",
+    "/home/anchore/venv/lib64/python*/site-packages",
+    "/anchore-cli/lib/python*/site-packages",  # the client's own venv, from 0.7
+    "/anchore-cli/lib64/python*/site-packages",
+    "/usr/local/lib/python*/site-packages",
+    "/usr/local/lib64/python*/site-packages",
+    "/usr/local/lib/python*/dist-packages",  # Debian's and Ubuntu's pip
+    "/usr/lib/python*/site-packages",
+    "/usr/lib64/python*/site-packages",
+    "/usr/lib/python*/dist-packages",
+    "/opt/rh/*/root/usr/lib/python*/site-packages",  # software collections, 0.4
+    "/opt/rh/*/root/usr/lib64/python*/site-packages",
+    "/home/anchore/.local/lib/python*/site-packages",  # user site
+    "/root/.local/lib/python*/site-packages",
+)
+# Relative to the directory of an interpreter's bin.
+SITE_BELOW_PREFIX = (
+    "lib/python*/site-packages",
+    "lib64/python*/site-packages",
+    "lib/python*/dist-packages",
+)
+
+PROGRAM_DIRECTORIES = (
+    "/usr/local/bin",
+    "/usr/bin",
+    "/home/anchore/venv/bin",
+    "/anchore-cli/bin",
+    "/opt/rh/rh-python36/root/usr/bin",
+    "/opt/rh/rh-python36/root/usr/local/bin",
+)
+SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
+
+HOME = "/opt/ca-shim"  # ours, in the image; owned by root
+WRAPPED = HOME + "/wrapped"  # programs that `ca-shim wrap` moved, under their old paths
+BAKED = HOME + "/certs.d"  # CA files baked into the image
+DEFAULT_SOURCES = ("/custom-certs", "/home/anchore/certs")  # the second is the chart's certStoreSecretName
+DEFAULT_USER = "anchore"
+VENDOR_OVERRIDES = "/home/anchore/certs_override"  # written by Anchore's entrypoint from /home/anchore/certs
+
+# The first usable one holds the override bundles; {uid} and {tmp} are filled in. /dev/shm is writable even with
+# `docker run --read-only` and no tmpfs.
+BUNDLE_DIRECTORIES = (
+    "/run/ca-shim",
+    "/home/anchore/.ca-shim",
+    "{tmp}/ca-shim-{uid}",
+    "/tmp/ca-shim-{uid}",
+    "/dev/shm/ca-shim-{uid}",
+)
+
+
+class Variable(Record):
+    """An environment variable by which clients are pointed at a bundle."""
+
+    name: str
+    file: str  # the override bundle that it points to when somebody had set it
+    base: str  # what its bundle starts from: "os", "python" or "nothing"
+    when: str  # the situation in which it is set although it had no value: a key of `environ.RULES`
+    clients: str
+
+    @property
+    def store_file(self) -> str:
+        """The override bundle that it points to when nobody had set it."""
+        return {"os": "os.pem", "python": "python.pem", "nothing": "extra.pem"}[self.base]
+
+
+VARIABLES = (
+    Variable("SSL_CERT_FILE", "os.pem", "os", "os overridden", "OpenSSL, Go, Python ssl"),
+    Variable("REQUESTS_CA_BUNDLE", "python.pem", "python", "python overridden", "requests; fallback of botocore, pip"),
+    # curl up to 7.88 ignores SSL_CERT_FILE when SSL_CERT_DIR is set; freshclam knows no other variable. It steers
+    # requests too, so REQUESTS_CA_BUNDLE is set with it.
+    Variable("CURL_CA_BUNDLE", "curl.pem", "os", "curl needs it", "curl, freshclam"),
+    Variable("NODE_EXTRA_CA_CERTS", "extra.pem", "nothing", "any CA wanted", "Node.js: no store reaches it"),
+    Variable("GIT_SSL_CAINFO", "git.pem", "os", "never", "git"),
+    Variable("AWS_CA_BUNDLE", "aws.pem", "python", "never", "AWS command line, botocore"),
+    Variable("PIP_CERT", "pip.pem", "python", "never", "pip"),
+    Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "never", "httplib2"),
+    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "never", "gRPC"),
+)
+FRESHCLAM = "/usr/bin/freshclam"
+UNTOUCHED = ("SSL_CERT_DIR", "PGSSLROOTCERT")  # a directory and a single-purpose file: the operator's own business
+# Out of our own environment before OpenSSL is loaded: a FIPS OPENSSL_CONF of the image breaks a foreign OpenSSL.
+LIBRARY_VARIABLES = ("OPENSSL_", "SSL_CERT_", "LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES")

@@ -1,0 +1,271 @@
+"""Look: the stores, directories and variables of this machine as they are now, in one immutable snapshot."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from shim import bundle, families, interpreters, reading, writer
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from shim.config import Config
+    from shim.families import Family, Variable
+    from shim.writer import Owner, Place
+
+ANCHOR_PREFIX = "ca-shim-"
+TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+RECEIPT = "receipt"
+LOCK = "lock"
+
+
+class OsStore(Record):
+    """The operating system's store; `blocked` says why it cannot be changed in place, "" when it can."""
+
+    family: Family | None
+    path: str  # the bundle, "" when the system has none
+    content: bytes
+    anchors: tuple[tuple[str, bytes], ...]  # ours, leftovers of a killed start included
+    state: bytes
+    blocklist: tuple[bytes, ...]
+    blocked: str
+
+
+class CertifiStore(Record):
+    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
+
+    path: str
+    found: str
+    content: bytes
+    owner: Owner | None
+    blocked: str
+    leftover: bool  # a temporary file of a killed start lies beside it
+
+
+class Directory(Record):
+    """A private directory for override bundles: (name, content) of what is ours in it."""
+
+    path: str
+    exists: bool
+    writable: bool
+    files: tuple[tuple[str, bytes], ...]
+
+
+class Setting(Record):
+    """A client's variable that has a value: `origin` is the bundle somebody else chose, content None if missing."""
+
+    name: str
+    origin: str
+    real: str
+    content: bytes | None
+    superseded: bool  # it is the vendor's override, made from files that we read ourselves
+
+
+class Snapshot(Record):
+    """All that deciding needs to know of the machine."""
+
+    os: OsStore
+    certifi: tuple[CertifiStore, ...]
+    directories: tuple[Directory, ...]
+    settings: tuple[Setting, ...]
+    curl_needs_bundle: bool
+
+
+def look(config: Config, environ: Mapping[str, str], command: Sequence[str]) -> Snapshot:
+    """Take a snapshot; changes nothing, executes nothing and raises nothing for what is missing or unreadable."""
+    root = config.root
+    passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
+    directories = tuple(_directories(config, environ))
+    return Snapshot(
+        os=_os_store(root),
+        certifi=tuple(_certifi_stores(config, environ, command, passwd)),
+        directories=directories,
+        settings=tuple(_settings(root, environ, directories)),
+        curl_needs_bundle="SSL_CERT_DIR" in environ or os.path.exists(root + families.FRESHCLAM),
+    )
+
+
+def family_of(root: str) -> Family | None:
+    """Give the row of this system by os-release's ID, then by each ID_LIKE; None when there is none."""
+    for path in families.OS_RELEASE:
+        text = reading.read_or_none(root + path)
+        if text is not None:
+            fields = dict(line.split("=", 1) for line in text.decode("utf-8", "replace").splitlines() if "=" in line)
+            ids = [word for key in ("ID", "ID_LIKE") for word in fields.get(key, "").strip("\"' ").split()]
+            return next((row for word in ids for row in families.FAMILIES if word in row.ids), None)
+    return None
+
+
+def _os_store(root: str) -> OsStore:
+    family = family_of(root)
+    path = family.bundle if family else next((p for p in families.OS_BUNDLES if os.path.isfile(root + p)), "")
+    if family is None:
+        content = reading.read_or_none(root + path) or b"" if path else b""
+        return OsStore(None, path, content, (), b"", (), "this system has no row in the table of families")
+    return OsStore(
+        family=family,
+        path=path,
+        content=reading.read_or_none(root + path) or b"",
+        anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
+        state=reading.read_or_none(root + family.state) or b"",
+        blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
+        blocked=_why_blocked(root, family),
+    )
+
+
+def _why_blocked(root: str, family: Family) -> str:
+    if os.geteuid() != 0:
+        return "only root can change it"
+    try:
+        tool = writer.resolve(root, family.tool)
+    except OSError:
+        return f"{family.tool} is missing"
+    if not root and writer.place_of(tool, {}).owner != writer.ROOT:
+        return f"{family.tool} could be changed by others than root"
+    for directory in (_existing(root + family.anchors), os.path.dirname(root + family.bundle)):
+        if not os.access(directory, os.W_OK, effective_ids=True):
+            return f"{directory[len(root) :]} is not writable"
+    return ""
+
+
+def _existing(path: str) -> str:
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def _files(root: str, directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+    try:
+        names = sorted(name for name in os.listdir(root + directory) if name.startswith(prefix))
+    except OSError:
+        return
+    for name in names:
+        if not os.path.isdir(f"{root}{directory}/{name}"):
+            yield f"{directory}/{name}", reading.read_or_none(f"{root}{directory}/{name}") or b""
+
+
+def _certifi_stores(
+    config: Config, environ: Mapping[str, str], command: Sequence[str], passwd: str
+) -> Iterator[CertifiStore]:
+    """Give each certifi once, by its real path; one that is a link to the OS bundle belongs to the OS store."""
+    from shim.accounts import primary_groups
+
+    groups = primary_groups(passwd)
+    found = dict.fromkeys(config.certifi, "CA_SHIM_CERTIFI")
+    seen = {os.path.realpath(config.root + path)[len(config.root) :] for path in families.OS_BUNDLES}
+    for path, how in (found or interpreters.certifi_bundles(config.root, environ, command)).items():
+        try:
+            resolved = writer.resolve(config.root, path)
+        except OSError as error:
+            yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover=False)
+            continue
+        if resolved.real not in seen:
+            seen.add(resolved.real)
+            yield _certifi_store(config.root, resolved, how, writer.place_of(resolved, groups))
+
+
+def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
+    path = root + resolved.real
+    content = _read_as(place.owner, path)
+    blocked = place.reason or _why_not_writable(place.owner, path)
+    if content is None:
+        blocked = "it cannot be read"
+    elif not bundle.looks_whole(content):
+        blocked = "the marks of our block are damaged: restore the file from its package"
+    leftover = os.path.lexists(path + TEMPORARY)
+    return CertifiStore(resolved.real, how, content or b"", place.owner, blocked, leftover)
+
+
+def _read_as(owner: Owner | None, path: str) -> bytes | None:
+    """Root reads a file as its owner: a link planted there leads no further than its owner could go."""
+    if owner is None or os.geteuid() != 0:
+        return reading.read_or_none(path)
+    try:
+        with writer.Acting(owner):
+            return reading.read_or_none(path)
+    except OSError:
+        return reading.read_or_none(path)
+
+
+def _why_not_writable(owner: Owner | None, path: str) -> str:
+    if owner is None:
+        return ""
+    try:
+        with writer.Acting(owner):
+            writable = os.access(os.path.dirname(path), os.W_OK, effective_ids=True)
+    except OSError:
+        return f"only uid {owner.uid} can write it, and this process cannot become that user"
+    return "" if writable else "its directory is not writable"
+
+
+def _directories(config: Config, environ: Mapping[str, str]) -> Iterator[Directory]:
+    """Give the candidates in order: existing ones of root's or ours, and those that could be made."""
+    uid = os.geteuid()
+    names = [config.bundle_dir] if config.bundle_dir else families.BUNDLE_DIRECTORIES
+    paths = (name.format(uid=uid, tmp=environ.get("TMPDIR", "/tmp")) for name in names)  # noqa: S108 - checked by lstat
+    for path in dict.fromkeys(paths):
+        directory = _directory(config.root, path, uid) if path.startswith("/") else None
+        if directory:
+            yield directory
+
+
+def _directory(root: str, path: str, uid: int) -> Directory | None:
+    try:
+        parent = writer.resolve(root, os.path.dirname(path))
+    except OSError:
+        return None
+    if not all(_safe_parent(step, uid) for step in parent.steps):
+        return None
+    try:
+        status = os.lstat(root + path)
+    except FileNotFoundError:
+        writable = os.access(root + parent.real, os.W_OK | os.X_OK, effective_ids=True)
+        return Directory(path, exists=False, writable=True, files=()) if writable else None
+    except OSError:
+        return None
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, uid) or status.st_mode & 0o7777 != 0o755:  # noqa: PLR2004 - rwxr-xr-x
+        return None
+    files = tuple((os.path.basename(name), content) for name, content in _files(root, path, ""))
+    kept = tuple(file for file in files if file[0] not in (RECEIPT, LOCK))
+    return Directory(path, exists=True, writable=_writable_by_us(root + path, status, uid), files=kept)
+
+
+def _writable_by_us(path: str, status: os.stat_result, uid: int) -> bool:
+    return status.st_uid == uid and os.access(path, os.W_OK | os.X_OK, effective_ids=True)
+
+
+def _safe_parent(status: os.stat_result, uid: int) -> bool:
+    """Nobody else may exchange what lies in it: it is root's or ours, and not writable by others unless sticky."""
+    others = stat.S_IWOTH if uid else stat.S_IWOTH | stat.S_IWGRP
+    return status.st_uid in (0, uid) and (not status.st_mode & others or bool(status.st_mode & stat.S_ISVTX))
+
+
+def _settings(root: str, environ: Mapping[str, str], directories: tuple[Directory, ...]) -> Iterator[Setting]:
+    for variable in families.VARIABLES:
+        value = environ.get(variable.name)
+        origin = None if value is None else original(value, directories)
+        if origin is not None:
+            yield _setting(root, variable, origin)
+
+
+def original(value: str, directories: tuple[Directory, ...]) -> str | None:
+    """Give the bundle that a variable's value means: one of our files stands for what it was made from, None: a store."""
+    for directory in directories:
+        for name, content in directory.files:
+            if value == f"{directory.path}/{name}":
+                return bundle.origin_of(content) or None
+    return value
+
+
+def _setting(root: str, variable: Variable, origin: str) -> Setting:
+    superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
+    content = None if superseded else _read_bundle(root + origin) if origin.startswith("/") else None
+    return Setting(variable.name, origin, os.path.realpath(root + origin)[len(root) :], content, superseded)
+
+
+def _read_bundle(path: str) -> bytes | None:
+    """Read a bundle, or every file of a hashed directory, which some clients take in the place of one."""
+    if not os.path.isdir(path):
+        return reading.read_or_none(path)
+    return b"\n".join(content for _, content in _files("", path, ""))

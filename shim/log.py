@@ -1,0 +1,105 @@
+"""Log: fixed events with their details as keys, on stderr; stdout belongs to the application."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, MutableMapping
+
+    from shim.record import Note
+
+
+class Event(Record):
+    """A row of the README's table of events."""
+
+    name: str
+    level: str
+    meaning: str
+
+
+EVENTS = (
+    Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist"),
+    Event("source.unreadable", "warning", "part of a source cannot be read; nothing is removed in this run"),
+    Event("source.limit", "warning", "the sources are larger than the limits; nothing is removed in this run"),
+    Event("file.refused", "info", "a file holds no certificate, or is no regular file"),
+    Event("block.refused", "warning", "one block of a file cannot be used; the others are"),
+    Event("key.ignored", "warning", "a file holds a private key, which was not copied"),
+    Event("certificate.skipped", "info", "a certificate is not installed: expired, or a leaf"),
+    Event("certificate.warning", "warning", "a CA is installed, and some client may still refuse it"),
+    Event("withdrawal.suspended", "warning", "CAs that cannot be seen to be withdrawn stay"),
+    Event("ca.installed", "info", "a CA came into the stores named"),
+    Event("ca.withdrawn", "info", "a CA is gone from the stores named"),
+    Event("store.overridden", "info", "a store is served by an override bundle and variables"),
+    Event("store.failed", "warning", "a store could not be changed in place, or at all"),
+    Event("variable.repaired", "warning", "a variable pointed to a missing bundle"),
+    Event("trust.ready", "info", "the summary: every store is as wanted, or a line above says why not"),
+    Event("handover", "info", "the application starts now"),
+    Event("shim.off", "info", "CA_SHIM=off: the stores were not looked at"),
+    Event("shim.failed", "error", "the application is not started; `code` is the exit code"),
+    Event("shim.bug", "error", "an error of ours; the application starts without its CAs being certain"),
+)
+_LEVELS = {event.name: event.level for event in EVENTS}
+_PLAIN = '{"event": "%s", "level": "info", "changes": 0, "timestamp": "%s"}\n'
+
+
+def unchanged() -> None:
+    """Print the summary of a start with nothing to do, without paying for the logging library."""
+    if os.isatty(2):
+        emit("trust.ready", changes=0)
+        return
+    line = _PLAIN % ("trust.ready", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    _write(line)
+
+
+def notes(all_notes: Iterable[Note]) -> None:
+    """Print a line for every note."""
+    for note in all_notes:
+        emit(note.event, **dict(note.details))
+
+
+def emit(event: str, **details: object) -> None:
+    """Print one line: JSON, or readable text on a terminal."""
+    import structlog
+
+    render = structlog.dev.ConsoleRenderer() if os.isatty(2) else structlog.processors.JSONRenderer()
+    logger = structlog.wrap_logger(
+        _Stderr(),
+        processors=[_escape, structlog.processors.add_log_level, structlog.processors.TimeStamper("iso", utc=True), render],
+    )
+    getattr(logger, _LEVELS[event])(event, **details)
+
+
+class _Stderr:
+    """Where the lines go; without Python's buffer, which would be lost at exec."""
+
+    def info(self, line: str) -> None:
+        _write(line + "\n")
+
+    warning = error = info
+
+
+def _escape(logger: object, level: str, details: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    del logger, level
+    return {key: _safe(value) for key, value in details.items()}
+
+
+def _safe(value: object) -> object:
+    """Escape what could steer a terminal or forge a line: names and subjects are a stranger's."""
+    if isinstance(value, list):
+        return [_safe(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "backslashreplace").decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() or each == " " else each.encode("unicode_escape").decode() for each in text)
+
+
+def _write(line: str) -> None:
+    try:
+        os.write(2, line.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return  # nobody listens; the application matters more

@@ -1,0 +1,249 @@
+"""Decide: (certificates, snapshot) to the steps that make the one true on the other. Pure.
+
+The stores are the state: a plan made after its steps were carried out is empty. A store that cannot be changed in
+place is served by an override: merged bundles in a private directory, and variables that point to them.
+"""
+
+from __future__ import annotations
+
+from shim import bundle, environ
+from shim.host import ANCHOR_PREFIX, TEMPORARY
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from shim.certs import Certificate
+    from shim.families import Family
+    from shim.host import CertifiStore, Directory, OsStore, Snapshot
+    from shim.writer import Owner
+
+PENDING = b"pending"
+SETTLED = b"settled"
+
+
+class Step(Record):
+    """One change: "mkdir", "write", "remove" or "refresh" of `path`, for the store named by its bundle's path.
+
+    `pem` counts the distinct certificates that OpenSSL must load from what is written; 0 for what is no bundle.
+    """
+
+    action: str
+    store: str
+    path: str
+    reason: str
+    content: bytes = b""
+    owner: Owner | None = None
+    pem: int = 0
+    family: Family | None = None  # of a refresh
+    arguments: tuple[str, ...] = ()
+
+
+class StorePlan(Record):
+    """What becomes of one store: changed in place, left as it is, or (`override` says why) overridden."""
+
+    path: str
+    steps: tuple[Step, ...] = ()
+    override: str = ""
+    added: frozenset[str] = frozenset()  # fingerprints
+    removed: frozenset[str] = frozenset()
+
+
+class Plan(Record):
+    """Everything to do, in order; `variables` is what the application gets whether or not anything is done."""
+
+    stores: tuple[StorePlan, ...]
+    override: tuple[Step, ...]
+    variables: Mapping[str, str]
+    directory: str  # where override bundles are or will be, "" when none is needed
+    unserved: tuple[tuple[str, str], ...]  # (store, reason) that neither way can be made right
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All steps in the order in which they are carried out."""
+        return tuple(step for store in self.stores for step in store.steps) + self.override
+
+
+def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[str, str]) -> Plan:
+    """Plan every store; `failed` maps stores (and directories) that were tried in vain to the reason."""
+    os_plan = plan_os(wanted, snapshot.os, failed.get(snapshot.os.path, ""))
+    certifi = tuple(plan_certifi(wanted, store, failed.get(store.path, "")) for store in snapshot.certifi)
+    stores = (os_plan, *certifi)
+    overridden = frozenset(store.path for store in stores if store.override)
+    needs = environ.needs(snapshot, overridden, wanted=fingerprints(wanted))
+    files = {name: _override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
+    directory = _choose(snapshot.directories, files, failed)
+    return Plan(
+        stores=stores,
+        override=tuple(_override_steps(directory, files, needs.variables, snapshot)),
+        variables={name: f"{directory.path}/{file}" for name, file in needs.variables.items()} if directory else {},
+        directory=directory.path if directory and files else "",
+        unserved=() if directory or not files else tuple(_unserved(stores)),
+    )
+
+
+def fingerprints(certificates: Iterable[Certificate]) -> frozenset[str]:
+    """Give the fingerprints of certificates."""
+    return frozenset(each.sha256 for each in certificates)
+
+
+def ours_in(store: OsStore) -> frozenset[str]:
+    """Give the fingerprints that are in an OS store because of us, those of an unfinished change included."""
+    return touched_by(store.state).union(*(bundle.fingerprints(content) for _, content in store.anchors))
+
+
+def touched_by(state: bytes) -> frozenset[str]:
+    """Give the fingerprints that a change was about, from its marker."""
+    return frozenset(state.decode("ascii", "replace").split()[2:])
+
+
+def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certificate, ...]:
+    """Give what the OS store should hold: not what its tool drops, nor what its administrator distrusts."""
+    if store.family is None:
+        return wanted
+    distrusted = frozenset[str]().union(*map(bundle.fingerprints, store.blocklist))
+    return tuple(each for each in wanted if not each.traits & store.family.drops and each.sha256 not in distrusted)
+
+
+def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> StorePlan:
+    """Plan the operating system's store."""
+    here = wanted_in(wanted, store)
+    present, ours = bundle.fingerprints(store.content), ours_in(store)
+    base = present - ours
+    missing = fingerprints(here) - present
+    lingering = (ours & present) - fingerprints(here)
+    if store.family is None or failed or store.blocked:
+        changed = missing or lingering
+        return StorePlan(store.path, override=(failed or store.blocked) if changed else "", added=missing, removed=lingering)
+    anchors = {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
+    present_anchors = dict(store.anchors)
+    if anchors == present_anchors and not (missing or lingering) and not store.state.startswith(PENDING):
+        tidy = Step("remove", store.path, store.family.state, "the store is as wanted")
+        return StorePlan(store.path, (tidy,) if store.state else ())
+    if anchors == present_anchors and store.state.startswith(SETTLED + b" " + bundle.sha256(store.content).encode()):
+        return StorePlan(store.path, override="its tool leaves certificates out", added=missing, removed=lingering)
+    steps = tuple(_os_steps(store, store.family, anchors, ours))
+    return StorePlan(store.path, steps, added=missing, removed=lingering)
+
+
+def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: frozenset[str]) -> Iterable[Step]:
+    """A change is framed by a marker written first: a bundle cannot tell what came from an anchor now gone."""
+    present = dict(store.anchors)
+    touched = ours.union(*map(bundle.fingerprints, anchors.values()))
+    yield Step("write", store.path, family.state, "the store is about to change", _state(PENDING, b"-", touched))
+    if anchors:
+        yield Step("mkdir", store.path, family.anchors, "anchors are kept there")
+    for path in sorted(present.keys() - anchors.keys()):
+        yield Step("remove", store.path, path, "no longer wanted")
+    for path in sorted(anchors):
+        if present.get(path) != anchors[path]:
+            yield Step("write", store.path, path, "wanted and missing", anchors[path], pem=1)
+    yield Step(
+        action="refresh",
+        store=store.path,
+        path=family.tool,
+        reason="the bundle is made from the anchors",
+        family=family,
+        arguments=family.after_removal if ours - bundle.fingerprints(b"".join(anchors.values())) else (),
+    )
+
+
+def settled(state: bytes, content: bytes) -> bytes:
+    """Turn the marker of a change into that of a refresh in vain, not to be repeated while the bundle is `content`."""
+    return _state(SETTLED, bundle.sha256(content).encode(), touched_by(state))
+
+
+def _state(word: bytes, digest: bytes, touched: frozenset[str]) -> bytes:
+    return b"\n".join([word + b" " + digest, *(name.encode() for name in sorted(touched)), b""])
+
+
+def _anchor_path(family: Family, certificate: Certificate) -> str:
+    return f"{family.anchors}/{ANCHOR_PREFIX}{certificate.slug}-{certificate.sha256[:12]}.crt"
+
+
+def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: str) -> StorePlan:
+    """Plan one certifi bundle: our block at its end, with what the bundle lacks."""
+    reason = failed or store.blocked
+    if not bundle.looks_whole(store.content):
+        return StorePlan(store.path, override=reason)
+    outside, block = bundle.split(store.content)
+    base, ours = bundle.fingerprints(outside), bundle.fingerprints(block)
+    lacking = tuple(sorted((each for each in wanted if each.sha256 not in base), key=lambda each: each.sha256))
+    content = bundle.join(outside, tuple(each.item for each in lacking))
+    added, removed = fingerprints(lacking) - ours, ours - base - fingerprints(lacking)
+    if reason:
+        return StorePlan(store.path, override=reason if added or removed else "", added=added, removed=removed)
+    steps = []
+    if store.leftover:
+        steps.append(Step("remove", store.path, store.path + TEMPORARY, "left by a killed start", owner=store.owner))
+    if content != store.content:
+        count = len(bundle.fingerprints(content))
+        why = "wanted and missing" if added else "no longer wanted" if removed else "written differently"
+        steps.append(Step("write", store.path, store.path, why, content, store.owner, count))
+    return StorePlan(store.path, tuple(steps), added=added, removed=removed)
+
+
+def _override_file(base: str, origin: str, wanted: tuple[Certificate, ...], snapshot: Snapshot) -> bytes:
+    ours = wanted_in(wanted, snapshot.os) if base == "os" else wanted
+    ordered = sorted(ours, key=lambda each: each.sha256)
+    return bundle.merged(origin, bundle.items(_base(base, origin, snapshot)), tuple(each.item for each in ordered))
+
+
+def _base(base: str, origin: str, snapshot: Snapshot) -> bytes:
+    """Give what an override bundle starts from: the file that somebody chose, unless it is a store, or the store."""
+    setting = next((each for each in snapshot.settings if origin and each.origin == origin), None)
+    chosen = next((each for each in snapshot.certifi if setting and each.path == setting.real), None)
+    if chosen:
+        return _outside(chosen)
+    if setting and setting.content is not None and setting.real != snapshot.os.path:
+        return setting.content
+    if base == "nothing":
+        return b""
+    certifi = next((each for each in snapshot.certifi if each.content), None)
+    if base == "python" and certifi and not setting:
+        return _outside(certifi)
+    ours = ours_in(snapshot.os)
+    return b"".join(item.pem for item in bundle.items(snapshot.os.content) if item.sha256 not in ours)
+
+
+def _outside(store: CertifiStore) -> bytes:
+    """Give what is not ours; of a bundle with damaged marks, only what stands before the first is surely not."""
+    if bundle.looks_whole(store.content):
+        return bundle.split(store.content)[0]
+    return store.content.partition(bundle.BEGIN)[0]
+
+
+def _choose(directories: tuple[Directory, ...], files: Mapping[str, bytes], failed: Mapping[str, str]) -> Directory | None:
+    """Prefer a directory that already holds what is needed, root's too; else the first that can be written."""
+    usable = [each for each in directories if each.path not in failed]
+    holding = (each for each in usable if files and files.items() <= dict(each.files).items())
+    return next(holding, None) or next((each for each in usable if each.writable), None)
+
+
+def _override_steps(
+    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], snapshot: Snapshot
+) -> Iterable[Step]:
+    """Write what is needed, and remove from our own directories what is needed no more."""
+    needed: dict[str, bytes] = {}
+    if directory and files:
+        lines = [f"export {name}='{directory.path}/{file}'\n" for name, file in variables.items()]
+        needed = {**files, "env": "".join(lines).encode("utf-8", "surrogateescape")}
+        if not directory.exists:
+            yield Step("mkdir", directory.path, directory.path, "override bundles are kept there")
+        present = dict(directory.files)
+        for name, content in needed.items():
+            if directory.writable and present.get(name) != content:
+                count = len(bundle.fingerprints(content))
+                yield Step("write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count)
+    for each in snapshot.directories:
+        keep = needed if directory and each.path == directory.path else {}
+        for name in sorted(dict(each.files).keys() - keep.keys()):
+            if each.writable:
+                yield Step("remove", each.path, f"{each.path}/{name}", "no variable needs it")
+
+
+def _unserved(stores: tuple[StorePlan, ...]) -> Iterable[tuple[str, str]]:
+    for store in stores:
+        if store.override:
+            yield store.path, f"{store.override}; and no directory for override bundles is usable"

@@ -1,0 +1,69 @@
+"""The one way in which files are read: without blocking, regular files only, up to a limit."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+LIMIT = 64 * 1024 * 1024  # bytes
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class NotRegularError(OSError):
+    """The path leads to a FIFO, a device, a socket or a directory."""
+
+
+class TooLargeError(OSError):
+    """The file has more bytes than the limit."""
+
+
+def read(path: str, limit: int = LIMIT) -> bytes:
+    """Give the content of a regular file; raises OSError, never waits.
+
+    Checked before the opening, which alone may disturb a device, and after it, since the path may have changed.
+    """
+    _require_regular(os.stat(path), path)
+    descriptor = os.open(path, _FLAGS)
+    try:
+        _require_regular(os.fstat(descriptor), path)
+        return _read_up_to(descriptor, limit, path)
+    finally:
+        os.close(descriptor)
+
+
+def head(path: str, size: int = 256) -> bytes:
+    """Give the first bytes of a regular file, b"" when they cannot be had."""
+    try:
+        _require_regular(os.stat(path), path)
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, size)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def read_or_none(path: str) -> bytes | None:
+    """Give the content of a regular file, None when it cannot be had."""
+    try:
+        return read(path)
+    except OSError:
+        return None
+
+
+def _require_regular(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError(0, "not a regular file", path)
+
+
+def _read_up_to(descriptor: int, limit: int, path: str) -> bytes:
+    pieces, size = [], 0
+    while piece := os.read(descriptor, 1 << 20):
+        pieces.append(piece)
+        size += len(piece)
+        if size > limit:
+            raise TooLargeError(0, f"larger than {limit} bytes", path)
+    return b"".join(pieces)

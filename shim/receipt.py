@@ -1,0 +1,88 @@
+"""Remember what exactly these inputs and stores came to, so that a start with nothing to do is cheap.
+
+A receipt says *that* nothing changed, never *what* to trust: it counts only while every byte of the sources and of the
+stores is as it was when the stores were verified, and no certificate has reached a date that matters.
+"""
+
+from __future__ import annotations
+
+from shim import __version__, reading
+from shim.host import RECEIPT
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shim.config import Config
+    from shim.host import Directory, Snapshot
+    from shim.sources import Intake
+
+_FORMAT = b"ca-shim receipt 1"
+
+
+class Receipt(Record):
+    """The digest of everything looked at, the instant until which it holds, and the variables it came to."""
+
+    key: str
+    until: int
+    variables: dict[str, str]
+
+
+def key(config: Config, intake: Intake, snapshot: Snapshot) -> str:
+    """Digest all that was looked at, whoever looks: the user and what that user may write are left out."""
+    from hashlib import sha256
+
+    digest = sha256(usedforsecurity=False)
+    for piece in _pieces(config, intake, snapshot):
+        raw = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def _pieces(config: Config, intake: Intake, snapshot: Snapshot) -> Iterator[str | bytes]:
+    yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot.curl_needs_bundle))
+    yield from (piece for file in intake.files for piece in file)
+    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state)
+    yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
+    yield from snapshot.os.blocklist
+    for store in sorted(snapshot.certifi):
+        yield from (store.path, store.content, str(store.leftover))
+    for directory in snapshot.directories:
+        yield from (piece for file in directory.files for piece in (directory.path, *file))
+    for setting in snapshot.settings:
+        yield from (setting.name, setting.origin, setting.content or b"")
+
+
+def untouched(intake: Intake, snapshot: Snapshot) -> bool:
+    """Say whether there is nothing to trust and nothing of ours anywhere, so that there is nothing to remember."""
+    from shim.bundle import BEGIN
+
+    ours = snapshot.os.anchors or snapshot.os.state or any(directory.files for directory in snapshot.directories)
+    blocks = any(BEGIN in store.content or store.leftover for store in snapshot.certifi)
+    return not (intake.files or intake.notes or ours or blocks)
+
+
+def find(directories: tuple[Directory, ...], root: str, key: str, now: float) -> Receipt | None:
+    """Find a receipt for these inputs that still holds, in any directory that is root's or ours."""
+    for directory in directories:
+        receipt = _read(f"{root}{directory.path}/{RECEIPT}") if directory.exists else None
+        if receipt and receipt.key == key and now < receipt.until:
+            return receipt
+    return None
+
+
+def _read(path: str) -> Receipt | None:
+    lines = (reading.read_or_none(path) or b"").decode("utf-8", "surrogateescape").split("\n")
+    words = lines[0].split()
+    if len(words) != 2 or not words[1].isdigit():  # noqa: PLR2004 - the digest and the instant
+        return None
+    pairs = (line.partition("=") for line in lines[1:] if line)
+    return Receipt(words[0], int(words[1]), {name: value for name, _, value in pairs})
+
+
+def render(receipt: Receipt) -> bytes:
+    """Write a receipt as text."""
+    lines = [f"{receipt.key} {receipt.until}", *(f"{name}={value}" for name, value in receipt.variables.items()), ""]
+    return "\n".join(lines).encode("utf-8", "surrogateescape")

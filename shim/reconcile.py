@@ -1,0 +1,184 @@
+"""Look, plan, apply, verify: bring every store to what the mounted files ask for."""
+
+from __future__ import annotations
+
+from shim import host, receipt, sources
+from shim.record import Note, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from shim.certs import Certificate
+    from shim.config import Config
+    from shim.host import Snapshot
+    from shim.plan import Plan
+    from shim.sources import Intake
+
+_MAX_ROUNDS = 5  # stores in place, tidying, overrides for those that failed, and one in reserve
+
+
+class Outcome(Record):
+    """What a reconciliation came to: the variables of the application and everything worth telling."""
+
+    variables: Mapping[str, str]
+    notes: tuple[Note, ...] = ()
+    changes: int = 0  # steps carried out
+    certificates: int = 0  # accepted
+    stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place" or "override")
+    remembered: bool = False  # nothing changed since a start that verified it all
+
+    @property
+    def problems(self) -> tuple[Note, ...]:
+        """The notes that CA_SHIM_ON_ERROR=stop makes fatal."""
+        return tuple(note for note in self.notes if note.code)
+
+
+class Decision(Record):
+    """What is to be trusted, and why not more."""
+
+    wanted: tuple[Certificate, ...]
+    notes: tuple[Note, ...]
+    until: int
+
+
+def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str], now: float) -> Outcome:
+    """Bring every store to what the sources ask for. Killed at any point, the next call converges.
+
+    With nothing to do this reads every file once, writes none, and imports nothing heavy.
+    """
+    intake = sources.read(config.root, config.sources)
+    snapshot = host.look(config, environ, command)
+    if receipt.untouched(intake, snapshot):
+        return Outcome({}, remembered=True)
+    remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
+    if remembered and intake.complete:
+        return Outcome(remembered.variables, remembered=True)
+    return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now))
+
+
+def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
+    """Decide what to trust. When part of the sources is out of reach, what is installed stays wanted."""
+    from shim import apply, certs
+
+    parsed = certs.parse(intake.files)
+    base = (snapshot.os.content, *(store.content for store in snapshot.certifi))
+    judged = certs.judge(parsed.certificates, now, base)
+    notes = [*intake.notes, *parsed.notes, *judged.notes]
+    fits = apply.loadable([each.pem for each in judged.accepted])
+    wanted = [each for each, loads in zip(judged.accepted, fits, strict=True) if loads]
+    for each in (each for each, loads in zip(judged.accepted, fits, strict=True) if not loads):
+        details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
+        notes.append(Note("block.refused", details, code=65))
+    if not intake.complete:
+        notes = [note._replace(code=0) for note in notes] if _served_by_root(snapshot) else notes
+        have = {each.sha256 for each in wanted}
+        kept = [each for each in certs.parse(_installed(snapshot)).certificates if each.sha256 not in have]
+        wanted += kept
+        if kept:
+            reason = "part of the sources cannot be read, and unreadable is not withdrawn"
+            details = (("certificates", len(kept)), ("reason", reason), ("remedy", "make the sources readable"))
+            notes.append(Note("withdrawal.suspended", details))
+    return Decision(tuple(wanted), tuple(notes), judged.until)
+
+
+def _served_by_root(snapshot: Snapshot) -> bool:
+    """Say whether a start as root has been here: what is out of our reach is then no problem, it was read before us."""
+    return any(each.files and not each.writable for each in snapshot.directories)
+
+
+def _installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
+    """Give what is ours in every store, as files to parse."""
+    from shim import bundle
+
+    blocks = [(each.path, bundle.split(each.content)[1]) for each in snapshot.certifi if bundle.looks_whole(each.content)]
+    extras = [
+        (f"{each.path}/{name}", content) for each in snapshot.directories for name, content in each.files if name == "extra.pem"
+    ]
+    return tuple(file for file in (*snapshot.os.anchors, *blocks, *extras) if file[1])
+
+
+def _change(  # noqa: PLR0913 - the one place where everything meets
+    config: Config,
+    environ: Mapping[str, str],
+    command: Sequence[str],
+    intake: Intake,
+    snapshot: Snapshot,
+    decision: Decision,
+) -> Outcome:
+    from shim import apply, plan
+
+    first, failed, changes = snapshot, dict[str, str](), 0
+    for _ in range(_MAX_ROUNDS):
+        todo = plan.make(decision.wanted, snapshot, failed)
+        if not todo.steps:
+            break
+        changes += len(todo.steps)
+        failed.update(apply.carry_out(todo, config.root, _lock_directory(todo, snapshot)))
+        snapshot = host.look(config, environ, command)
+    notes = (*decision.notes, *_tell(decision.wanted, first, snapshot, todo, failed), *_unfinished(todo))
+    outcome = Outcome(
+        variables=todo.variables,
+        notes=notes,
+        changes=changes,
+        certificates=len(decision.wanted),
+        stores=tuple((store.path, "override" if store.override else "in place") for store in todo.stores if store.path),
+    )
+    _remember(config, intake, snapshot, outcome, decision.until)
+    return outcome
+
+
+def _lock_directory(todo: Plan, snapshot: Snapshot) -> str:
+    """Choose where to lock: where the override bundles go, else where they were."""
+    writable = {each.path: each for each in snapshot.directories if each.writable}
+    if todo.directory in writable:
+        return todo.directory
+    return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
+
+
+def _unfinished(todo: Plan) -> list[Note]:
+    remedy = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
+    unserved = [*todo.unserved, *((step.store, "the store did not come to rest") for step in todo.steps)]
+    return [
+        Note("store.failed", (("store", store), ("reason", reason), ("remedy", remedy)), 71)
+        for store, reason in dict(unserved).items()
+    ]
+
+
+def _tell(
+    wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot, todo: Plan, failed: Mapping[str, str]
+) -> list[Note]:
+    """Tell of every CA that came or went, and of every store that is served by an override."""
+    from shim import verify
+
+    notes = [Note("store.overridden", (("store", each.path), ("reason", each.override))) for each in todo.stores if each.override]
+    told = {each.path for each in todo.stores if each.override}
+    for store in failed.keys() - told:
+        notes.append(Note("store.failed", (("store", store), ("reason", failed[store]), ("remedy", "see status"))))
+    for setting in before.settings:
+        if setting.content is None and setting.name in todo.variables and not setting.superseded:
+            details = (("variable", setting.name), ("reason", "it points to a missing bundle"), ("now", todo.variables[setting.name]))
+            notes.append(Note("variable.repaired", details))
+    had, have = verify.holdings(before), verify.holdings(after)
+    for certificate in wanted:
+        stores = [path for path, held in have.items() if certificate.sha256 in held - had.get(path, frozenset())]
+        if stores:
+            notes.append(Note("ca.installed", certificate.details(stores=stores)))
+    for sha256, stores in verify.withdrawn(before, after).items():
+        notes.append(Note("ca.withdrawn", (("sha256", sha256), ("stores", stores))))
+    return notes
+
+
+def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
+    """Leave a receipt beside the override bundles, when all went well; to fail at that costs only the next start time."""
+    from shim import apply, writer
+
+    directory = next((each for each in snapshot.directories if each.exists and each.writable and each.files), None)
+    if outcome.problems or directory is None:
+        return
+    kept = receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables))
+    path = f"{config.root}{directory.path}/{host.RECEIPT}"
+    try:
+        apply.replace(path, receipt.render(kept), writer.myself())
+    except OSError:
+        return

@@ -1,0 +1,137 @@
+"""Look: read the mounted CA files. Only reads, never waits, and ends."""
+
+from __future__ import annotations
+
+import os
+
+from shim import reading
+from shim.record import Note, Record
+
+MAX_ENTRIES = 20_000
+MAX_DEPTH = 16
+_MOUNT = "mount a directory or a file there, or correct CA_SHIM_CERTS"
+_READABLE = "make it readable for the container's user"
+
+
+class Source(Record):
+    """A file or directory of CA files; a missing one is a problem only if somebody named it."""
+
+    path: str
+    named: bool = False
+
+
+class Intake(Record):
+    """What was read: (path, content) in a stable order; `complete` when nothing was out of reach."""
+
+    files: tuple[tuple[str, bytes], ...]
+    notes: tuple[Note, ...]
+    complete: bool
+
+
+def read(root: str, sources: tuple[Source, ...]) -> Intake:
+    """Read every file below the sources; what cannot be read is noted, and makes the intake incomplete."""
+    reader = _Reader(root)
+    for source in sources:
+        reader.read_source(source)
+    return Intake(tuple(reader.files), tuple(reader.notes), reader.complete)
+
+
+class _Reader:
+    """One walk over all sources, with the limits of all together."""
+
+    def __init__(self, root: str) -> None:
+        self.files: list[tuple[str, bytes]] = []
+        self.notes: list[Note] = []
+        self.complete = True
+        self._root = root
+        self._budget = reading.LIMIT
+        self._entries = 0
+        self._seen: set[tuple[int, int]] = set()  # directories, so that a loop of links ends
+        self._top = ""
+
+    def read_source(self, source: Source) -> None:
+        """Read one source, a file or a directory."""
+        path = self._root + source.path
+        try:
+            self._top = os.path.realpath(path, strict=True)
+        except FileNotFoundError:
+            if source.named:
+                self._missing(path, "the named source does not exist")
+            return
+        except OSError as error:
+            self._unreadable(path, error)
+            return
+        self._read(path, 0)
+
+    def _read(self, path: str, depth: int) -> None:
+        if not self._within_limits(path, depth):
+            return
+        try:
+            if os.path.isdir(path):
+                self._read_directory(path, depth)
+            else:
+                self._read_file(path)
+        except reading.NotRegularError:
+            remedy = "mount regular files only"
+            self._note("file.refused", path, "it is no regular file (a FIFO, device or socket)", remedy)
+        except reading.TooLargeError:
+            self._over(path, f"the files have more than {reading.LIMIT >> 20} MiB")
+        except OSError as error:
+            self._unreadable(path, error)
+
+    def _within_limits(self, path: str, depth: int) -> bool:
+        self._entries += 1
+        if self._entries > MAX_ENTRIES:
+            if self._entries == MAX_ENTRIES + 1:
+                self._over(path, f"there are more than {MAX_ENTRIES} entries")
+            return False
+        if depth > MAX_DEPTH:
+            self._over(path, f"it lies deeper than {MAX_DEPTH} directories")
+        return depth <= MAX_DEPTH
+
+    def _read_directory(self, path: str, depth: int) -> None:
+        """Kubernetes keeps its revisions in `..` names and links every other name to them: each file is met once."""
+        real = os.path.realpath(path, strict=True)
+        if real != self._top and not real.startswith(self._top.rstrip("/") + "/"):
+            remedy = "mount that directory itself"
+            self._note("file.refused", path, "it is a link to a directory outside of the source", remedy)
+            return
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in self._seen:
+            return
+        self._seen.add((status.st_dev, status.st_ino))
+        for name in _names(path):
+            self._read(f"{path}/{name}", depth + 1)
+
+    def _read_file(self, path: str) -> None:
+        content = reading.read(path, self._budget)
+        self._budget -= len(content)
+        self.files.append((path[len(self._root) :], content))
+
+    def _missing(self, path: str, reason: str) -> None:
+        self.complete = False
+        self._note("source.missing", path, reason, _MOUNT, code=66)
+
+    def _unreadable(self, path: str, error: OSError) -> None:
+        self.complete = False
+        self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), _READABLE, code=66)
+
+    def _over(self, path: str, reason: str) -> None:
+        self.complete = False
+        self._note("source.limit", path, reason, "mount only the CA files that you need", code=65)
+
+    def _note(self, event: str, path: str, reason: str, remedy: str, code: int = 0) -> None:
+        details = (("file", path[len(self._root) :]), ("reason", reason), ("remedy", remedy))
+        self.notes.append(Note(event, details, code))
+
+
+def _names(path: str) -> list[str]:
+    """List at most one name more than the limit, sorted; the revisions of a Kubernetes volume are left out."""
+    names = []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if not entry.name.startswith(".."):
+                names.append(entry.name)
+            if len(names) > MAX_ENTRIES:
+                break
+    return sorted(names)

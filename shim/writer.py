@@ -1,0 +1,128 @@
+"""Who may write at a path, and how root writes there: as the one who owns it, never with root's own hands."""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import ELOOP
+
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+NOBODY = 65534
+_MAX_LINKS = 40  # as the kernel's
+
+
+class Owner(Record):
+    """A user and the one group it acts with."""
+
+    uid: int
+    gid: int
+
+
+ROOT = Owner(0, 0)
+
+
+def myself() -> Owner:
+    """Give whom this process acts as."""
+    return Owner(os.geteuid(), os.getegid())
+
+
+class Place(Record):
+    """Who can write a file safely; `reason` says why nobody can."""
+
+    owner: Owner | None
+    reason: str = ""
+
+
+class Resolved(Record):
+    """A path with every link followed: the directories and the file passed, and the links themselves."""
+
+    real: str
+    steps: tuple[os.stat_result, ...]
+    links: tuple[os.stat_result, ...]
+
+
+def resolve(root: str, path: str) -> Resolved:
+    """Follow `path` below `root` one component at a time by lstat; raises OSError when it leads nowhere."""
+    pending, current = path.split("/")[::-1], ""
+    steps, links = [os.lstat(root or "/")], []
+    while pending:
+        name = pending.pop()
+        if name == "..":
+            current = current.rpartition("/")[0]
+        if name in ("", ".", ".."):
+            continue
+        status = os.lstat(f"{root}{current}/{name}")
+        if stat.S_ISLNK(status.st_mode):
+            target = os.readlink(f"{root}{current}/{name}")
+            links.append(status)
+            current = "" if target.startswith("/") else current
+            pending += target.split("/")[::-1]
+        else:
+            current = f"{current}/{name}"
+            steps.append(status)
+        if len(links) > _MAX_LINKS:
+            raise OSError(ELOOP, "too many links", path)
+    return Resolved(current, tuple(steps), tuple(links))
+
+
+def place_of(resolved: Resolved, groups: dict[int, int]) -> Place:
+    """Find who may write an existing file safely.
+
+    The writer is the owner of the first component that is not root's. All above it is root's and writable by root
+    alone; all below it belongs to the writer; a link on the way is root's or the writer's. `groups` gives the primary
+    group of a uid.
+    """
+    owners = [step.st_uid for step in resolved.steps]
+    uid = next((owner for owner in owners if owner != 0), 0)
+    above = resolved.steps[: owners.index(uid)] if uid else resolved.steps[:-1]
+    if any(step.st_mode & _OTHERS_WRITE for step in above):
+        return Place(None, "a directory of root's above it is writable by others")
+    if any(owner != uid for owner in owners[len(above) :]):
+        return Place(None, "what is on the way belongs to different users")
+    if any(link.st_uid not in (0, uid) for link in resolved.links):
+        return Place(None, "a link on the way belongs to another user")
+    return Place(Owner(uid, groups.get(uid, NOBODY if uid else 0)))
+
+
+class Acting:
+    """Within the block this process acts as `owner`; afterwards as before. Raises PermissionError when it cannot.
+
+    Groups first, the user last: with the user alone, gid 0 would stay, and a link planted by the owner would reach
+    what the root group may write.
+    """
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._before: tuple[int, int, list[int]] | None = None
+
+    def __enter__(self) -> None:
+        if os.geteuid() == self._owner.uid:
+            return
+        if os.geteuid() != 0:
+            raise PermissionError(1, f"uid {os.geteuid()} cannot act as uid {self._owner.uid}")
+        self._before = os.geteuid(), os.getegid(), os.getgroups()
+        try:
+            os.setgroups([self._owner.gid])
+            os.setegid(self._owner.gid)
+            os.seteuid(self._owner.uid)
+        except OSError:
+            self._restore()
+            raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            uid, gid, groups = self._before
+            os.seteuid(uid)
+            os.setegid(gid)
+            if os.getgroups() != groups:
+                os.setgroups(groups)
+            self._before = None
