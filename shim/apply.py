@@ -8,7 +8,7 @@ import signal
 import stat
 import time
 
-from shim import bundle, reading, writer
+from shim import bundle, reading, signals, writer
 from shim import plan as plans
 from shim.host import LOCK, TEMPORARY
 
@@ -23,8 +23,6 @@ LOCK_SECONDS = 60
 TOOL_SECONDS = 120
 _TOOL_ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-
-running: list[int] = []  # process groups of tools, for the signal handler
 
 
 class StoreError(Exception):
@@ -185,7 +183,11 @@ def loadable(pems: Sequence[bytes]) -> list[bool]:
 def _loads(content: bytes, count: int) -> bool:
     import tempfile
 
-    with tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else os.fdopen(os.memfd_create("pem"), "w+b") as file:
+    with (
+        tempfile.TemporaryFile()
+        if not hasattr(os, "memfd_create")
+        else os.fdopen(os.memfd_create("pem"), "w+b") as file
+    ):
         file.write(content)
         file.flush()
         try:
@@ -208,7 +210,9 @@ def _refresh(root: str, step: Step) -> None:
     if base - bundle.fingerprints(after) or _emptied(root, before):
         _put_back(root, before)
         _settle(root, family, state)
-        raise StoreError(f"{family.tool} lost {len(base - bundle.fingerprints(after))} certificates of the base: {said}")
+        raise StoreError(
+            f"{family.tool} lost {len(base - bundle.fingerprints(after))} certificates of the base: {said}"
+        )
     _settle(root, family, state)
 
 
@@ -245,7 +249,7 @@ def run(command: Sequence[str], seconds: float) -> str:
         umask=0o022,
         start_new_session=True,
     ) as process:
-        running.append(process.pid)
+        signals.running.append(process.pid)
         try:
             output, _ = process.communicate(timeout=seconds)
             status = f"exit {process.returncode}"
@@ -254,7 +258,7 @@ def run(command: Sequence[str], seconds: float) -> str:
             output = b""  # not read: a descendant outside the group may hold the pipe for ever
             status = f"killed after {seconds} s"
         finally:
-            running.remove(process.pid)
+            signals.running.remove(process.pid)
     return f"{status} {output[-500:].decode('ascii', 'backslashreplace').strip()}".strip()
 
 

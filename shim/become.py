@@ -13,30 +13,11 @@ from shim.interpreters import DEFAULT_PATH
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
-    from types import FrameType
 
     from shim.accounts import Account
 
-_EXIT_CODES = {signal.SIGTERM: 143, signal.SIGINT: 130}
 # Python ignores these, and exec would hand that on.
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-
-
-def end_on_signals(running: Sequence[int]) -> None:
-    """Make SIGTERM and SIGINT end this process at once, as pid 1 too, with the tools in `running`.
-
-    A signal that was ignored when we were started stays ignored.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        for group in running:
-            os.killpg(group, signal.SIGKILL)
-        os._exit(_EXIT_CODES[signal.Signals(number)])
-
-    for number in _EXIT_CODES:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
 
 
 def started_environment() -> dict[str, str]:
@@ -59,7 +40,8 @@ def find_account(user: str, root: str) -> Account | None:
     if os.geteuid() != 0:
         return None
     passwd, group = (
-        (reading.read_or_none(f"{root}/etc/{name}") or b"").decode("utf-8", "surrogateescape") for name in ("passwd", "group")
+        (reading.read_or_none(f"{root}/etc/{name}") or b"").decode("utf-8", "surrogateescape")
+        for name in ("passwd", "group")
     )
     return accounts.find(user, passwd, group)
 
@@ -130,7 +112,7 @@ def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
 def _execute(path: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Execute a file, a script without a first line `#!` by /bin/sh, as shells and execvp(3) do."""
     try:
-        os.execve(path, command, environ)
+        os.execve(path, list(command), environ)
     except OSError as error:
         if error.errno != ENOEXEC or b"\0" in reading.head(path):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from binascii import a2b_base64
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shim import bundle
 from shim.record import Note
@@ -20,7 +22,9 @@ DAY = 24 * 3600
 _SOON = 30 * DAY
 _MAX_REFUSALS = 20  # a file: a stranger's 64 MiB of broken blocks must not flood the log
 _REMEDY = "export the certificate again as PEM and mount that file"
-_BLOCK = re.compile(rb"-----BEGIN ([^\r\n]{1,80}?)-----(.*?)(?:-----END ([^\r\n]{1,80}?)-----|(?=-----BEGIN )|\Z)", re.S)
+_BLOCK = re.compile(
+    rb"-----BEGIN ([^\r\n]{1,80}?)-----(.*?)(?:-----END ([^\r\n]{1,80}?)-----|(?=-----BEGIN )|\Z)", re.DOTALL
+)
 _CERTIFICATE_LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7_LABELS = (b"PKCS7", b"PKCS #7 SIGNED DATA", b"CMS")
 # How a file that holds no certificate usually came about.
@@ -152,7 +156,7 @@ def _base64(body: bytes) -> bytes:
     if not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", compact):
         raise _Refused("the block is not base64")
     try:
-        return bundle.a2b_base64(compact)
+        return a2b_base64(compact)
     except ValueError:
         raise _Refused("the block is not base64") from None
 
@@ -184,7 +188,7 @@ def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             contained = pkcs7.load_der_pkcs7_certificates(der)
-    except Exception as error:  # noqa: BLE001 - a stranger's bytes: whatever the parser raises is a refusal
+    except Exception as error:
         raise _Refused("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from error
     if not contained:
         raise _Refused("PKCS#7 without any certificate")
@@ -198,7 +202,7 @@ def _certificate(path: str, der: bytes) -> Certificate:
             return _describe(path, x509.load_der_x509_certificate(der))
     except _Refused:
         raise
-    except Exception as error:  # noqa: BLE001 - a stranger's bytes: whatever the parser raises is a refusal
+    except Exception as error:
         raise _Refused(f"no certificate that can be parsed: {_first_line(error)}") from error
 
 
@@ -231,7 +235,9 @@ def _traits(parsed: x509.Certificate) -> set[str]:
     elif not basic.critical:
         traits.add("not-critical")
     usage = _extension(parsed, x509.ExtendedKeyUsage)
-    if usage is not None and not {x509.OID_SERVER_AUTH, x509.ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {*usage.value}:
+    if usage is not None and not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & {
+        *usage.value
+    }:
         traits.add("no-server-auth")
     return traits
 
@@ -296,7 +302,9 @@ def _why_skip(certificate: Certificate, now: float) -> tuple[str, str] | None:
     return None
 
 
-def _warnings(accepted: tuple[Certificate, ...], now: float, base: tuple[bytes, ...]) -> list[tuple[Certificate, str, str]]:
+def _warnings(
+    accepted: tuple[Certificate, ...], now: float, base: tuple[bytes, ...]
+) -> list[tuple[Certificate, str, str]]:
     found = []
     for each in accepted:
         if each.not_before > now:

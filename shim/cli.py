@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from shim import become, config, families, log
+from shim import become, config, families, log, signals
 from shim.errors import STOP_ERRORS, ShimError, UsageError
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ _NAMES = (_NAME, "__main__.py")  # any other name is that of a program that `wra
 
 def main() -> int:
     """Run one invocation: of ca-shim itself, or of a program that `wrap` put it in front of."""
-    become.end_on_signals()
+    signals.end_at_once()
     environ = become.started_environment()
     _clean_own_environment()
     started = time.monotonic()
@@ -55,7 +55,9 @@ def _run(settings: Config, environ: dict[str, str], command: Sequence[str], star
     become.execute(command, environ)
 
 
-def _trust_or_log(settings: Config, environ: Mapping[str, str], command: Sequence[str], started: float) -> Mapping[str, str]:
+def _trust_or_log(
+    settings: Config, environ: Mapping[str, str], command: Sequence[str], started: float
+) -> Mapping[str, str]:
     """Reconcile; an error of ours is logged and never takes the application down, unless on-error is stop."""
     try:
         from shim import reconcile

@@ -100,7 +100,10 @@ def _expand(root: str, pattern: str) -> list[str]:
             continue
         head, _, tail = component.partition("*")
         paths = [
-            f"{path}/{name}" for path in paths for name in _names(root + path) if name.startswith(head) and name.endswith(tail)
+            f"{path}/{name}"
+            for path in paths
+            for name in _names(root + path)
+            if name.startswith(head) and name.endswith(tail)
         ]
     return [path for path in paths if os.path.isfile(root + path)]
 

@@ -69,7 +69,12 @@ def emit(event: str, **details: object) -> None:
     render = structlog.dev.ConsoleRenderer() if os.isatty(2) else structlog.processors.JSONRenderer()
     logger = structlog.wrap_logger(
         _Stderr(),
-        processors=[_escape, structlog.processors.add_log_level, structlog.processors.TimeStamper("iso", utc=True), render],
+        processors=[
+            _escape,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper("iso", utc=True),
+            render,
+        ],
     )
     getattr(logger, _LEVELS[event])(event, **details)
 
@@ -95,7 +100,9 @@ def _safe(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.encode("utf-8", "backslashreplace").decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() or each == " " else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() or each == " " else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _write(line: str) -> None:

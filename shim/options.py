@@ -54,7 +54,9 @@ def parse(arguments: Sequence[str]) -> Parsed:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="ca-shim", description="Make every TLS client of this container trust the CA files mounted on it.")
+    parser = _Parser(
+        prog="ca-shim", description="Make every TLS client of this container trust the CA files mounted on it."
+    )
     parser.add_argument("--version", action="version", version=f"ca-shim {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for row in COMMANDS:

@@ -70,11 +70,14 @@ def parse_packages(text: str) -> tuple[Package, ...]:
 def wheel_hashes(report: str) -> dict[str, str]:
     """Normalised name to SHA-256 of the wheel, from ``pip install --report``."""
     rows = json.loads(report)["install"]
-    return {normalised(row["metadata"]["name"]): _sha256_of_wheel(row["download_info"]) for row in rows}
+    archives = {row["metadata"]["name"]: row["download_info"].get("archive_info", {}) for row in rows}
+    return {normalised(name): _sha256_of_archive(archive) for name, archive in archives.items()}
 
 
-def _sha256_of_wheel(download: dict[str, dict[str, dict[str, str]]]) -> str:
-    return download.get("archive_info", {}).get("hashes", {}).get("sha256", "")
+def _sha256_of_archive(archive: dict[str, str]) -> str:
+    # pip writes "hash": "sha256=..." since 22.2, and "hashes" beside it since 23.1.
+    algorithm, _, digest = archive.get("hash", "").partition("=")
+    return digest if algorithm == "sha256" else ""
 
 
 def is_licence(path: Path) -> bool:

@@ -115,7 +115,9 @@ def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> Sto
     lingering = (ours & present) - fingerprints(here)
     if store.family is None or failed or store.blocked:
         changed = missing or lingering
-        return StorePlan(store.path, override=(failed or store.blocked) if changed else "", added=missing, removed=lingering)
+        return StorePlan(
+            store.path, override=(failed or store.blocked) if changed else "", added=missing, removed=lingering
+        )
     anchors = {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
     present_anchors = dict(store.anchors)
     if anchors == present_anchors and not (missing or lingering) and not store.state.startswith(PENDING):
@@ -214,7 +216,9 @@ def _outside(store: CertifiStore) -> bytes:
     return store.content.partition(bundle.BEGIN)[0]
 
 
-def _choose(directories: tuple[Directory, ...], files: Mapping[str, bytes], failed: Mapping[str, str]) -> Directory | None:
+def _choose(
+    directories: tuple[Directory, ...], files: Mapping[str, bytes], failed: Mapping[str, str]
+) -> Directory | None:
     """Prefer a directory that already holds what is needed, root's too; else the first that can be written."""
     usable = [each for each in directories if each.path not in failed]
     holding = (each for each in usable if files and files.items() <= dict(each.files).items())
@@ -235,7 +239,9 @@ def _override_steps(
         for name, content in needed.items():
             if directory.writable and present.get(name) != content:
                 count = len(bundle.fingerprints(content))
-                yield Step("write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count)
+                yield Step(
+                    "write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count
+                )
     for each in snapshot.directories:
         keep = needed if directory and each.path == directory.path else {}
         for name in sorted(dict(each.files).keys() - keep.keys()):

@@ -91,9 +91,14 @@ def _installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
     """Give what is ours in every store, as files to parse."""
     from shim import bundle
 
-    blocks = [(each.path, bundle.split(each.content)[1]) for each in snapshot.certifi if bundle.looks_whole(each.content)]
+    blocks = [
+        (each.path, bundle.split(each.content)[1]) for each in snapshot.certifi if bundle.looks_whole(each.content)
+    ]
     extras = [
-        (f"{each.path}/{name}", content) for each in snapshot.directories for name, content in each.files if name == "extra.pem"
+        (f"{each.path}/{name}", content)
+        for each in snapshot.directories
+        for name, content in each.files
+        if name == "extra.pem"
     ]
     return tuple(file for file in (*snapshot.os.anchors, *blocks, *extras) if file[1])
 
@@ -151,13 +156,21 @@ def _tell(
     """Tell of every CA that came or went, and of every store that is served by an override."""
     from shim import verify
 
-    notes = [Note("store.overridden", (("store", each.path), ("reason", each.override))) for each in todo.stores if each.override]
+    notes = [
+        Note("store.overridden", (("store", each.path), ("reason", each.override)))
+        for each in todo.stores
+        if each.override
+    ]
     told = {each.path for each in todo.stores if each.override}
     for store in failed.keys() - told:
         notes.append(Note("store.failed", (("store", store), ("reason", failed[store]), ("remedy", "see status"))))
     for setting in before.settings:
         if setting.content is None and setting.name in todo.variables and not setting.superseded:
-            details = (("variable", setting.name), ("reason", "it points to a missing bundle"), ("now", todo.variables[setting.name]))
+            details = (
+                ("variable", setting.name),
+                ("reason", "it points to a missing bundle"),
+                ("now", todo.variables[setting.name]),
+            )
             notes.append(Note("variable.repaired", details))
     had, have = verify.holdings(before), verify.holdings(after)
     for certificate in wanted:

@@ -45,13 +45,14 @@ sys.exit(main())
 _LEFT_BEHIND = frozenset(
     """
     __pycache__ test tests idlelib tkinter _tkinter turtle turtledemo lib2to3 distutils ensurepip venv pydoc pydoc_data
-    doctest unittest pdb bdb cProfile profile pstats trace antigravity this __hello__ __phello__ _pyrepl
+    doctest unittest pdb bdb cProfile profile pstats _lsprof trace antigravity this __hello__ __phello__ _pyrepl
     site-packages dist-packages sitecustomize LICENSE EXTERNALLY-MANAGED
-    curses _curses _curses_panel dbm _dbm _gdbm sqlite3 _sqlite3 readline rlcompleter nis ossaudiodev
-    bz2 _bz2 lzma _lzma _uuid
+    curses _curses _curses_panel dbm _dbm _gdbm sqlite3 _sqlite3 readline rlcompleter nis ossaudiodev audioop
+    bz2 _bz2 lzma _lzma _zstd _uuid crypt _crypt pyexpat xml xmlrpc plistlib wsgiref
+    multiprocessing _multiprocessing _posixshmem
     """.split()
 )
-_LEFT_BEHIND_NAMES = re.compile(r"config-.*|_sysconfigdata.*|_test.*|_ctypes_test.*|xx.*|_xx.*")
+_LEFT_BEHIND_NAMES = re.compile(r"(config-|_sysconfigdata|_sysconfig_vars|_test|_ctypes_test|xx|_xx).*")
 
 # glibc opens it by name to end a thread: no ELF header mentions it.
 _OPENED_BY_NAME = ("libgcc_s.so.1",)
@@ -262,8 +263,9 @@ def _write_scripts(tree: Tree, scripts: Iterable[Path]) -> None:
 def _compile(tree: Tree) -> None:
     """Bytecode that is used without a look at its source; without columns it is smaller, and so read faster."""
     directories = (str(tree.standard_library), str(tree.site))
-    compiler = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
-    _run(str(tree.interpreter), "-IS", "-X", "no_debug_ranges", *compiler, *directories)
+    # -B: what the compiler itself imports would be cached with its time, and then be left as it is.
+    compiler = ("-ISB", "-X", "no_debug_ranges", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
+    _run(str(tree.interpreter), *compiler, *directories)
 
 
 def _prove(tree: Tree) -> str:

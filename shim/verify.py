@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 def holdings(snapshot: Snapshot) -> dict[str, frozenset[str]]:
     """Give the fingerprints that each store and each override bundle holds, by its path."""
-    files = {store.path: store.content for store in (snapshot.os, *snapshot.certifi) if store.path}
+    files = {store.path: store.content for store in snapshot.certifi}
+    if snapshot.os.path:
+        files[snapshot.os.path] = snapshot.os.content
     for directory in snapshot.directories:
-        files.update({f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")})
+        files.update(
+            {f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")}
+        )
     return {path: bundle.fingerprints(content) for path, content in files.items()}
 
 

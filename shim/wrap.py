@@ -47,7 +47,9 @@ def _programs(root: str, name: str, path: str) -> list[str]:
     if os.path.basename(name) in NEVER:
         raise WrapError(f"{name} is never wrapped: wrap the script that starts it")
     directories = [*path.split(":"), *families.PROGRAM_DIRECTORIES]
-    candidates = [name] if "/" in name else [f"{directory}/{name}" for directory in directories if directory.startswith("/")]
+    candidates = (
+        [name] if "/" in name else [f"{directory}/{name}" for directory in directories if directory.startswith("/")]
+    )
     real = (os.path.realpath(root + candidate) for candidate in candidates)
     return list(dict.fromkeys(each[len(root) :] for each in real if os.path.isfile(each) and os.access(each, os.X_OK)))
 
