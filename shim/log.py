@@ -66,16 +66,9 @@ def emit(event: str, **details: object) -> None:
     """Print one line: JSON, or readable text on a terminal."""
     import structlog
 
+    stamp = structlog.processors.TimeStamper("iso", utc=True)
     render = structlog.dev.ConsoleRenderer() if os.isatty(2) else structlog.processors.JSONRenderer()
-    logger = structlog.wrap_logger(
-        _Stderr(),
-        processors=[
-            _escape,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper("iso", utc=True),
-            render,
-        ],
-    )
+    logger = structlog.wrap_logger(_Stderr(), processors=[structlog.processors.add_log_level, stamp, _order, render])
     getattr(logger, _LEVELS[event])(event, **details)
 
 
@@ -88,9 +81,11 @@ class _Stderr:
     warning = error = info
 
 
-def _escape(logger: object, level: str, details: MutableMapping[str, object]) -> MutableMapping[str, object]:
+def _order(logger: object, level: str, line: MutableMapping[str, object]) -> MutableMapping[str, object]:
+    """Put what a reader looks for first, and make every value safe to print."""
     del logger, level
-    return {key: _safe(value) for key, value in details.items()}
+    first = {key: line.pop(key) for key in ("event", "level")}
+    return {**first, **{key: _safe(value) for key, value in line.items()}}
 
 
 def _safe(value: object) -> object:
