@@ -6,7 +6,7 @@ import os
 import signal
 from errno import ENOEXEC
 
-from shim import accounts, reading
+from shim import accounts, reading, writer
 from shim.errors import NotExecutableError, NotFoundError, PrivilegeError
 from shim.interpreters import DEFAULT_PATH
 
@@ -46,6 +46,17 @@ def find_account(user: str, root: str) -> Account | None:
     return accounts.find(user, passwd, group)
 
 
+def require(account: Account | None) -> None:
+    """Raise PrivilegeError now if `become` will: it is the one line that such a start should print."""
+    if account is None or account.uid == 0:
+        return
+    try:
+        with writer.Acting(writer.Owner(account.uid, account.gid)):
+            return
+    except OSError as error:
+        raise _refused(account, error) from error
+
+
 def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
     """Switch to the account for good, and prove it; afterwards HOME fits. Without an account nothing changes.
 
@@ -62,12 +73,17 @@ def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
         os.setresgid(account.gid, account.gid, account.gid)
         os.setresuid(account.uid, account.uid, account.uid)
     except OSError as error:
-        raise PrivilegeError(
-            f"root cannot become {account.name} ({(error.strerror or 'refused').lower()}): allow the capabilities SETUID "
-            f"and SETGID, start the container as uid {account.uid}, or say CA_SHIM_USER=root"
-        ) from error
+        raise _refused(account, error) from error
     if account.uid != 0 and _can_return():
         raise PrivilegeError(f"after becoming {account.name} root could be had back: clear the container's securebits")
+
+
+def _refused(account: Account, error: OSError) -> PrivilegeError:
+    reason = (error.strerror or "refused").lower()
+    return PrivilegeError(
+        f"root cannot become {account.name} ({reason}): allow the capabilities SETUID and SETGID, "
+        f"start the container as uid {account.uid}, or say CA_SHIM_USER=root"
+    )
 
 
 def _is_already(account: Account) -> bool:

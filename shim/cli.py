@@ -47,17 +47,30 @@ def _clean_own_environment() -> None:
 def _run(settings: Config, environ: dict[str, str], command: Sequence[str], started: float) -> None:
     """Look, plan, apply, verify, become. Does not return."""
     account = become.find_account(settings.user, settings.root)
+    become.require(account)
+    outcome = None if settings.off else _trust_or_log(settings, environ, command, started)
+    if outcome:
+        _set_variables(environ, outcome)
+    become.become(account, environ)
     if settings.off:
         log.emit("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
-    else:
-        environ.update(_trust_or_log(settings, environ, command, started))
-    become.become(account, environ)
+    elif outcome is None or not outcome.remembered:
+        log.emit("handover", program=command[0], uid=os.geteuid(), gid=os.getegid())
     become.execute(command, environ)
+
+
+def _set_variables(environ: dict[str, str], outcome: Outcome) -> None:
+    for name, value in outcome.restored.items():
+        if value is None:
+            del environ[name]
+        else:
+            environ[name] = value
+    environ.update(outcome.variables)
 
 
 def _trust_or_log(
     settings: Config, environ: Mapping[str, str], command: Sequence[str], started: float
-) -> Mapping[str, str]:
+) -> Outcome | None:
     """Reconcile; an error of ours is logged and never takes the application down, unless on-error is stop."""
     try:
         from shim import reconcile
@@ -71,10 +84,8 @@ def _trust_or_log(
         _report_bug(error)
         if settings.stop:
             raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error
-        return {}
-    if not outcome.remembered:
-        log.emit("handover", program=command[0], user=settings.user if os.geteuid() == 0 else str(os.geteuid()))
-    return outcome.variables
+        return None
+    return outcome
 
 
 def _report(outcome: Outcome, started: float) -> None:

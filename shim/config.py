@@ -54,6 +54,7 @@ class Config(Record):
     off: bool
     certifi: tuple[str, ...]
     bundle_dir: str
+    in_place: bool = True  # False: leave every store alone and override
     root: str = ""  # a directory that stands for `/`; "" is the real one
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from shim import bundle, families
+from shim.host import original
 from shim.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shim.host import Setting, Snapshot
+    from shim.host import Directory, Setting, Snapshot
 
 
 class Needs(Record):
@@ -67,3 +68,12 @@ def _serves(
     if base == "nothing" and not wanted:
         return True
     return wanted <= bundle.fingerprints(setting.content)
+
+
+def restored(
+    environ: Mapping[str, str], directories: tuple[Directory, ...], variables: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Give the variables that point to a bundle of ours and are needed no more, with what they were before us."""
+    ours = [row.name for row in families.VARIABLES if row.name in environ and row.name not in variables]
+    before = {name: original(environ[name], directories) for name in ours}
+    return {name: value for name, value in before.items() if value != environ[name]}

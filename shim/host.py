@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ANCHOR_PREFIX = "ca-shim-"
 TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+_SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 LOCK = "lock"
 
@@ -80,7 +81,7 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str]) -> 
     passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
     directories = tuple(_directories(config, environ))
     return Snapshot(
-        os=_os_store(root),
+        os=_os_store(config),
         certifi=tuple(_certifi_stores(config, environ, command, passwd)),
         directories=directories,
         settings=tuple(_settings(root, environ, directories)),
@@ -99,7 +100,8 @@ def family_of(root: str) -> Family | None:
     return None
 
 
-def _os_store(root: str) -> OsStore:
+def _os_store(config: Config) -> OsStore:
+    root = config.root
     family = family_of(root)
     path = family.bundle if family else next((p for p in families.OS_BUNDLES if os.path.isfile(root + p)), "")
     if family is None:
@@ -112,7 +114,7 @@ def _os_store(root: str) -> OsStore:
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
         state=reading.read_or_none(root + family.state) or b"",
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
-        blocked=_why_blocked(root, family),
+        blocked=_why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
     )
 
 
@@ -162,7 +164,8 @@ def _certifi_stores(
             continue
         if resolved.real not in seen:
             seen.add(resolved.real)
-            yield _certifi_store(config.root, resolved, how, writer.place_of(resolved, groups))
+            place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
+            yield _certifi_store(config.root, resolved, how, place)
 
 
 def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
@@ -193,10 +196,15 @@ def _why_not_writable(owner: Owner | None, path: str) -> str:
         return ""
     try:
         with writer.Acting(owner):
-            writable = os.access(os.path.dirname(path), os.W_OK, effective_ids=True)
+            writable = os.access(os.path.dirname(path), os.W_OK | os.X_OK, effective_ids=True)
     except OSError:
         return f"only uid {owner.uid} can write it, and this process cannot become that user"
-    return "" if writable else "its directory is not writable"
+    if not writable:
+        return "its directory is not writable"
+    group = os.stat(path).st_gid
+    if os.geteuid() not in (0, owner.uid) or (os.geteuid() and group not in (os.getegid(), *os.getgroups())):
+        return f"its group {group} could not be kept"
+    return ""
 
 
 def _directories(config: Config, environ: Mapping[str, str]) -> Iterator[Directory]:
@@ -250,11 +258,11 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:
-    """Give the bundle that a variable's value means: one of our files stands for what it was made from, None: a store."""
+    """Give the bundle that a value means: one of our files stands for what it was made from, None for a store."""
     for directory in directories:
-        for name, content in directory.files:
-            if value == f"{directory.path}/{name}":
-                return bundle.origin_of(content) or None
+        name = value.removeprefix(directory.path + "/")
+        if name != value:
+            return bundle.origin_of(dict(directory.files).get(name, b"")) or None
     return value
 
 

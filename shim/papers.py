@@ -70,14 +70,15 @@ def parse_packages(text: str) -> tuple[Package, ...]:
 def wheel_hashes(report: str) -> dict[str, str]:
     """Normalised name to SHA-256 of the wheel, from ``pip install --report``."""
     rows = json.loads(report)["install"]
-    archives = {row["metadata"]["name"]: row["download_info"].get("archive_info", {}) for row in rows}
-    return {normalised(name): _sha256_of_archive(archive) for name, archive in archives.items()}
+    return {normalised(row["metadata"]["name"]): _sha256(row["download_info"].get("archive_info", {})) for row in rows}
 
 
-def _sha256_of_archive(archive: dict[str, str]) -> str:
-    # pip writes "hash": "sha256=..." since 22.2, and "hashes" beside it since 23.1.
-    algorithm, _, digest = archive.get("hash", "").partition("=")
-    return digest if algorithm == "sha256" else ""
+def _sha256(archive: Mapping[str, object]) -> str:
+    # pip 23.0, which is Debian 12's, says only "hash": "sha256=..."; later ones may leave it out for "hashes".
+    hashes = archive.get("hashes")
+    algorithm, _, digest = str(archive.get("hash", "")).partition("=")
+    known = hashes if isinstance(hashes, dict) else {algorithm: digest}
+    return str(known.get("sha256", ""))
 
 
 def is_licence(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shim import environ as environ_
 from shim import host, receipt, sources
 from shim.record import Note, Record
 
@@ -22,6 +23,7 @@ class Outcome(Record):
     """What a reconciliation came to: the variables of the application and everything worth telling."""
 
     variables: Mapping[str, str]
+    restored: Mapping[str, str | None] = {}  # variables that a shim before us had set and that are needed no more
     notes: tuple[Note, ...] = ()
     changes: int = 0  # steps carried out
     certificates: int = 0  # accepted
@@ -53,7 +55,8 @@ def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str]
         return Outcome({}, remembered=True)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
     if remembered and intake.complete:
-        return Outcome(remembered.variables, remembered=True)
+        restored = environ_.restored(environ, snapshot.directories, remembered.variables)
+        return Outcome(remembered.variables, restored, remembered=True)
     return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now))
 
 
@@ -124,6 +127,7 @@ def _change(  # noqa: PLR0913 - the one place where everything meets
     notes = (*decision.notes, *_tell(decision.wanted, first, snapshot, todo, failed), *_unfinished(todo))
     outcome = Outcome(
         variables=todo.variables,
+        restored=environ_.restored(environ, first.directories, todo.variables),
         notes=notes,
         changes=changes,
         certificates=len(decision.wanted),

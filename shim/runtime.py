@@ -49,7 +49,8 @@ _LEFT_BEHIND = frozenset(
     site-packages dist-packages sitecustomize LICENSE EXTERNALLY-MANAGED
     curses _curses _curses_panel dbm _dbm _gdbm sqlite3 _sqlite3 readline rlcompleter nis ossaudiodev audioop
     bz2 _bz2 lzma _lzma _zstd _uuid crypt _crypt pyexpat xml xmlrpc plistlib wsgiref
-    multiprocessing _multiprocessing _posixshmem
+    multiprocessing _multiprocessing _posixshmem _elementtree cgitb zoneinfo _zoneinfo _distutils_system_mod
+    _aix_support _android_support _apple_support _ios_support _osx_support
     """.split()
 )
 _LEFT_BEHIND_NAMES = re.compile(r"(config-|_sysconfigdata|_sysconfig_vars|_test|_ctypes_test|xx|_xx).*")
@@ -261,10 +262,10 @@ def _write_scripts(tree: Tree, scripts: Iterable[Path]) -> None:
 
 
 def _compile(tree: Tree) -> None:
-    """Bytecode that is used without a look at its source; without columns it is smaller, and so read faster."""
+    """Write bytecode that is used without a look at its source, whatever times a copy of the tree has."""
     directories = (str(tree.standard_library), str(tree.site))
     # -B: what the compiler itself imports would be cached with its time, and then be left as it is.
-    compiler = ("-ISB", "-X", "no_debug_ranges", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
+    compiler = ("-ISB", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
     _run(str(tree.interpreter), *compiler, *directories)
 
 
