@@ -11,35 +11,53 @@ from pathlib import Path
 from .places import CACHE, digest
 from .shell import run, say
 
-_INCLUDE = "ca-certificates,openssl,python3,python3-venv,python3-pip,curl,skopeo,procps"
+_INCLUDE = ("ca-certificates", "openssl", "python3", "curl", "skopeo")
+_PIP = ("python3-venv", "python3-pip")
 
 # Kept beside the root file system for images that add packages without any network.
 _DOWNLOAD = (
     'APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get install -qq -y --download-only --no-install-recommends'
     ' -o Dir::Cache::Archives="$LAB_DEBS" -o APT::Sandbox::User=root -o Debug::NoLocking=1 $LAB_EXTRA'
 )
+# Nobody here reads them, and each file costs: some storage drivers walk the whole tree for every layer of an image.
+_UNREAD = ("man", "doc", "locale", "bash-completion", "lintian", "bug")
 _SLIM = (
     "--dpkgopt=force-unsafe-io",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    *(f"--dpkgopt=path-exclude=/usr/share/{directory}/*" for directory in _UNREAD),
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
 )
+# These are needed while packages are installed, and never again.
+_USED = (
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d/*",
+    "/usr/share/perl",
+    "/usr/share/zoneinfo",
+    "/usr/lib/*/perl",
+    "/usr/lib/*/perl-base/unicore/lib",
+    "/usr/lib/*/gconv",
+    "/usr/lib/*/xtables",
+    "/usr/lib/python3*/test",
+    "/usr/lib/python3*/lib2to3",
+)
+_TIDY = "rm -rf " + " ".join(f'"$1"{path}' for path in _USED)
 _APT_SETTINGS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy")
 
 
 @dataclass(frozen=True)
 class Release:
-    """One Debian release: its suite, and the packages that images built on it add."""
+    """One Debian release."""
 
     number: str
     suite: str
+    include: tuple[str, ...]
+    """What its root file system has."""
     extra: tuple[str, ...]
+    """What is kept beside it."""
     options: tuple[str, ...] = ()
 
     @property
     def _key(self) -> str:
-        return f"debian-{self.number}-{digest(self.suite, self.extra, self.options, _INCLUDE, _SLIM)}"
+        return f"debian-{self.number}-{digest(self, _SLIM, _TIDY)}"
 
     @property
     def tarball(self) -> Path:
@@ -52,13 +70,14 @@ class Release:
         return CACHE / "debs" / self._key
 
 
+_P11 = ("p11-kit", "p11-kit-modules")
 # /bin is /usr/bin on every Red Hat system, and on Debian only since 12.
 _MERGED = ("--setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh",)
 
 RELEASES = (
-    Release("12", "bookworm", ("p11-kit", "p11-kit-modules", "docker-registry", "nodejs")),
-    Release("11", "bullseye", ("p11-kit", "p11-kit-modules", "python2.7-minimal", "libpython2.7-stdlib"), _MERGED),
-    Release("13", "trixie", ("p11-kit", "p11-kit-modules")),
+    Release("12", "bookworm", (*_INCLUDE, *_PIP), (*_P11, "docker-registry", "nodejs")),
+    Release("11", "bullseye", _INCLUDE, (*_P11, "python2.7-minimal", "libpython2.7-stdlib"), _MERGED),
+    Release("13", "trixie", (*_INCLUDE, *_PIP), _P11),
 )
 
 
@@ -76,12 +95,12 @@ def bootstrap(release: Release) -> Path:
         "--quiet",
         "--mode=root",
         "--variant=minbase",
-        f"--include={_INCLUDE}",
+        f"--include={','.join(release.include)}",
         *(f"--aptopt={setting}" for setting in _settings()),
         *_SLIM,
         *release.options,
         f"--customize-hook={_DOWNLOAD}",
-        '--customize-hook=rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/*',
+        f"--customize-hook={_TIDY}",
         release.suite,
         partial,
         *_sources(release.suite),

@@ -63,9 +63,9 @@ def python(version: str) -> str:
 def rhel(number: str, el: str) -> str:
     """RHEL's trust layout with the real p11-kit, and update-ca-trust as that generation behaves."""
     release = "ubi8" if el == "8" else f"ubi{el.partition('.')[0]}"
-    lines = ("COPY . /lab/", f"RUN sh /lab/rhel/layout.sh {el} /lab/os-release/{release} && rm -rf /lab")
+    script = f"sh /mnt/rhel/layout.sh {el} /mnt/os-release/{release}"
     files = {"rhel": CONTEXT / "rhel", "os-release": CONTEXT / "os-release", **_debs("rhel", number, "p11-kit")}
-    return _build(f"rhel:{number}-{el}", base(number), lines, files)
+    return _build(f"rhel:{number}-{el}", base(number), script, files)
 
 
 @functools.cache
@@ -83,17 +83,18 @@ def is_stand_in(tag: str) -> bool:
 def servers() -> str:
     """The TLS registries and HTTPS servers; their keys are mounted when they run."""
     files = {"servers": CONTEXT / "servers", **_debs("servers", "12", "docker-registry")}
-    lines = ("COPY servers /servers", "RUN sh /servers/seed.sh", 'CMD ["sh", "/servers/start.sh"]')
-    return _build("servers", base("12"), lines, files)
+    script = "cp -r /mnt/servers /servers; sh /servers/seed.sh"
+    return _build("servers", base("12"), script, files, 'CMD ["sh", "/servers/start.sh"]')
 
 
 @functools.cache
 def ui() -> str:
     """Shaped as the UI image: Node, /home/node, no user anchore."""
-    install = "dpkg -i /lab/debs/*.deb >/dev/null && useradd -m -u 1000 node && mkdir -p /home/node/aui/build"
-    lines = (
-        "COPY . /lab/",
-        f"RUN {install} && install -m 755 /lab/entrypoint-0.3 /docker-entrypoint.sh && rm -rf /lab",
+    script = (
+        "dpkg -i /mnt/debs/*.deb > /dev/null; useradd -m -u 1000 node; mkdir -p /home/node/aui/build;"
+        " install -m 755 /mnt/entrypoint-0.3 /docker-entrypoint.sh"
+    )
+    settings = (
         "USER node",
         "WORKDIR /home/node",
         'ENTRYPOINT ["/docker-entrypoint.sh"]',
@@ -101,7 +102,7 @@ def ui() -> str:
     )
     wanted = ("nodejs", "libnode", "libuv", "libcares", "libc-ares", "libicu", "libnghttp2", "node-")
     files = {"entrypoint-0.3": CONTEXT / "anchore" / "entrypoint-0.3", **_debs("", "12", *wanted)}
-    return _build("ui", base("12"), lines, files)
+    return _build("ui", base("12"), script, files, *settings)
 
 
 @functools.cache
@@ -123,11 +124,11 @@ def _stand_in(row: Row) -> str:
         **{f"anchore/wheels/{wheel.name}": wheel for wheel in _wheels(row).iterdir()},
         **_debs("anchore", row.debian, *(["python2.7"] if row.python == "python2.7" else [])),
     }
-    return _build(row.name, parent, _instructions(row), files)
+    return _build(row.name, parent, _script(row), files, *_settings(row))
 
 
-def _instructions(row: Row) -> tuple[str, ...]:
-    settings = {
+def _script(row: Row) -> str:
+    values = {
         "PYTHON": row.python,
         "SITE": row.site,
         "ANCHORE": "yes" if row.anchore else "no",
@@ -136,11 +137,13 @@ def _instructions(row: Row) -> tuple[str, ...]:
         "ENTRYPOINT": row.entrypoint,
         "SECOND_VENV": row.second_venv,
     }
-    shape = " ".join(f"{key}='{value}'" for key, value in settings.items())
-    release = f"cp /lab/os-release/{row.release} /usr/lib/os-release" if row.release else "true"
-    return (
-        "COPY . /lab/",
-        f"RUN {release} && {shape} sh /lab/anchore/layout.sh && rm -rf /lab",
+    shape = " ".join(f"{key}='{value}'" for key, value in values.items())
+    release = f"cp /mnt/os-release/{row.release} /usr/lib/os-release; " if row.release else ""
+    return f"{release}{shape} sh /mnt/anchore/layout.sh"
+
+
+def _settings(row: Row) -> tuple[str, ...]:
+    lines = (
         # en_US.UTF-8 is not installed, as on the vendor's images: a program may notice, and change its environment.
         f"ENV PATH={row.path} LANG=en_US.UTF-8",
         f"LABEL ca-shim-test.stand-in={row.name}",
@@ -150,6 +153,7 @@ def _instructions(row: Row) -> tuple[str, ...]:
         'ENTRYPOINT ["/docker-entrypoint.sh"]' if row.entrypoint else "ENTRYPOINT []",
         f"CMD {row.command}",
     )
+    return tuple(filter(None, lines))
 
 
 def _pulled(upstream: str) -> str:
@@ -160,12 +164,13 @@ def _pulled(upstream: str) -> str:
     return upstream if attempt("docker", "pull", "--quiet", upstream, timeout=900).status == 0 else ""
 
 
-def _build(short: str, parent: str, lines: tuple[str, ...], files: dict[str, Path]) -> str:
-    tag, dockerfile = name(short), "\n".join((f"FROM {parent}", *filter(None, lines), ""))
-    recipe = digest(docker.recipe(parent), dockerfile, *files, *files.values())
+def _build(short: str, parent: str, script: str, files: dict[str, Path], *settings: str) -> str:
+    tag = name(short)
+    recipe = digest(docker.recipe(parent), script, settings, *files, *files.values())
     if docker.recipe(tag) != recipe:
-        say(f"docker build {tag}")
-        docker.build(tag, dockerfile, files, recipe)
+        say(f"building {tag}")
+        start = 'CMD ["bash"]'
+        docker.build(tag, parent, script, files, (start, *settings, docker.label(recipe)))
     return tag
 
 

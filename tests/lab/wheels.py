@@ -1,12 +1,14 @@
-"""Python packages that the stand-ins install without network, fetched with the pip settings of this machine."""
+"""Python packages for builds without network, fetched with the pip settings of this machine."""
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from .places import CACHE
+from .places import CACHE, ROOT, digest
 from .shell import run, say
 
 # requests as the older images have it, without its own certifi.
@@ -15,6 +17,9 @@ _REQUESTS = {
     3: ("requests==2.27.1", "urllib3==1.26.18", "idna==3.4", "charset-normalizer==2.0.12"),
 }
 _PYTHON = {2: "27", 3: "39"}
+
+# What the runtime image's pip accepts, newest first.
+_PLATFORMS = [f"manylinux_2_{minor}_{platform.machine()}" for minor in range(36, 4, -1)]
 
 
 def fetch(generation: int, certifi: str) -> Path:
@@ -30,3 +35,25 @@ def fetch(generation: int, certifi: str) -> Path:
         run(*pip, *only, *packages, environment=os.environ)
         partial.rename(directory)
     return directory
+
+
+def fetch_runtime(versions: Iterable[str]) -> Path:
+    """`wheels/` with what Dockerfile.example installs under these Pythons, and this one; as requirements.lock says."""
+    lock, directory = ROOT / "requirements.lock", ROOT / "wheels"
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wanted = sorted({*versions, here})
+    stamp = CACHE / "wheels" / f"runtime-{digest(lock, wanted)}"
+    if not (stamp.exists() and directory.exists()):
+        say(f"pip download -r requirements.lock for Python {', '.join(wanted)}")
+        for version in wanted:
+            _download_locked(lock, directory, version)
+        stamp.touch()
+    return directory
+
+
+def _download_locked(lock: Path, directory: Path, version: str) -> None:
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", directory)
+    abis = (f"cp{version.replace('.', '')}", "abi3", "none")
+    tags = [*(f"--abi={abi}" for abi in abis), *(f"--platform={name}" for name in (*_PLATFORMS, "any"))]
+    only = ("--only-binary=:all:", "--implementation=cp", f"--python-version={version}")
+    run(*pip, *only, *tags, "-r", lock, environment=os.environ)
