@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     class Run(Protocol):
         """The output of a program."""
 
-        def __call__(self, *command: str, check: bool = True) -> str: ...
+        def __call__(self, *command: str, check: bool = True) -> str:
+            """Fail when the program does, unless told not to."""
 
 
 _PACKAGE_FORMAT = "${binary:Package}\t${Version}\t${source:Package}\t${Architecture}\n"
@@ -93,13 +94,24 @@ def with_openssl(rows: Iterable[Json], version: str) -> tuple[Json, ...]:
     return tuple(others if any(row.get("name") == "openssl" for row in others) else [*others, sbom.openssl(version)])
 
 
-def write(
-    home: Path, wheels: Mapping[str, Distribution], originals: Mapping[Path, Path], report: str, openssl: str, run: Run
-) -> None:
-    """Write both; ``originals`` tells for each file of the system where it was copied from, the shim's wheel is first."""
-    hashes = wheel_hashes(report)
-    subject, *others = [_wheel(home, found, hashes.get(name, ""), openssl) for name, found in wheels.items()]
-    bom = sbom.document(subject, [*others, *_system(home, originals, run)], _timestamp())
+class Origins(Record):
+    """Where the tree's content came from: the shim's own wheel is first, ``copies`` are the files of the system.
+
+    ``report`` is pip's, ``openssl`` the version that cryptography says it carries.
+    """
+
+    wheels: Mapping[str, Distribution]
+    copies: Mapping[Path, Path]
+    report: str
+    openssl: str
+
+
+def write(home: Path, origins: Origins, run: Run) -> None:
+    """Write both below ``home``."""
+    hashes = wheel_hashes(origins.report)
+    wheels = [_wheel(home, found, hashes.get(name, ""), origins.openssl) for name, found in origins.wheels.items()]
+    subject = wheels[0]._replace(kind="application")
+    bom = sbom.document(subject, [*wheels[1:], *_system(home, origins.copies, run)], _timestamp())
     (home / "sbom.cdx.json").write_text(json.dumps(bom, indent=1) + "\n", encoding="utf-8")
 
 
@@ -198,7 +210,7 @@ def _standard_library() -> Path:
 
 def _objects(home: Path, copies: Iterable[Path]) -> Iterator[File]:
     for copy in sorted(copies):
-        if copy.suffix != ".py":
+        if copy.parent.name == "bin" or ".so" in copy.suffixes:
             yield File(str(copy.relative_to(home)), hashlib.sha256(copy.read_bytes()).hexdigest())
 
 

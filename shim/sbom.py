@@ -108,7 +108,7 @@ def _component(component: Component) -> dict[str, object]:
 
 
 def _reference(component: Component) -> str:
-    return component.purl or f"{component.name}@{component.version}"
+    return component.purl or f"{component.name}@{component.version}".rstrip("@")
 
 
 def _file(file: File) -> Json:
