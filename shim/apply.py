@@ -10,7 +10,8 @@ import time
 
 from shim import bundle, reading, signals, writer
 from shim import plan as plans
-from shim.host import LOCK, TEMPORARY
+from shim.host import LOCK
+from shim.snapshot import TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

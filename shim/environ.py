@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from shim import bundle, families
-from shim.host import original
 from shim.record import Record
+from shim.snapshot import original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shim.host import Directory, Setting, Snapshot
+    from shim.snapshot import Directory, Setting, Snapshot
 
 
 class Needs(Record):

@@ -222,6 +222,11 @@ class Variable(Record):
         """The override bundle that it points to when nobody had set it."""
         return {"os": "os.pem", "python": "python.pem", "nothing": "extra.pem"}[self.base]
 
+    @property
+    def exported(self) -> bool:
+        """Whether a start may set it although nobody had."""
+        return self.when != "never"
+
 
 VARIABLES = (
     Variable("SSL_CERT_FILE", "os.pem", "os", "os overridden", "OpenSSL, Go, Python ssl"),

@@ -6,7 +6,7 @@ import os
 import stat
 
 from shim import bundle, families, interpreters, reading, writer
-from shim.record import Record
+from shim.snapshot import ANCHOR_PREFIX, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,63 +16,9 @@ if TYPE_CHECKING:
     from shim.families import Family, Variable
     from shim.writer import Owner, Place
 
-ANCHOR_PREFIX = "ca-shim-"
-TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 LOCK = "lock"
-
-
-class OsStore(Record):
-    """The operating system's store; `blocked` says why it cannot be changed in place, "" when it can."""
-
-    family: Family | None
-    path: str  # the bundle, "" when the system has none
-    content: bytes
-    anchors: tuple[tuple[str, bytes], ...]  # ours, leftovers of a killed start included
-    state: bytes
-    blocklist: tuple[bytes, ...]
-    blocked: str
-
-
-class CertifiStore(Record):
-    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
-
-    path: str
-    found: str
-    content: bytes
-    owner: Owner | None
-    blocked: str
-    leftover: bool  # a temporary file of a killed start lies beside it
-
-
-class Directory(Record):
-    """A private directory for override bundles: (name, content) of what is ours in it."""
-
-    path: str
-    exists: bool
-    writable: bool
-    files: tuple[tuple[str, bytes], ...]
-
-
-class Setting(Record):
-    """A client's variable that has a value: `origin` is the bundle somebody else chose, content None if missing."""
-
-    name: str
-    origin: str
-    real: str
-    content: bytes | None
-    superseded: bool  # it is the vendor's override, made from files that we read ourselves
-
-
-class Snapshot(Record):
-    """All that deciding needs to know of the machine."""
-
-    os: OsStore
-    certifi: tuple[CertifiStore, ...]
-    directories: tuple[Directory, ...]
-    settings: tuple[Setting, ...]
-    curl_needs_bundle: bool
 
 
 def look(config: Config, environ: Mapping[str, str], command: Sequence[str]) -> Snapshot:
@@ -255,15 +201,6 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
         origin = None if value is None else original(value, directories)
         if origin is not None:
             yield _setting(root, variable, origin)
-
-
-def original(value: str, directories: tuple[Directory, ...]) -> str | None:
-    """Give the bundle that a value means: one of our files stands for what it was made from, None for a store."""
-    for directory in directories:
-        name = value.removeprefix(directory.path + "/")
-        if name != value:
-            return bundle.origin_of(dict(directory.files).get(name, b"")) or None
-    return value
 
 
 def _setting(root: str, variable: Variable, origin: str) -> Setting:

@@ -89,11 +89,14 @@ def _order(logger: object, level: str, line: MutableMapping[str, object]) -> Mut
 
 
 def _safe(value: object) -> object:
-    """Escape what could steer a terminal or forge a line: names and subjects are a stranger's."""
+    """Names and subjects are a stranger's."""
     if isinstance(value, list):
         return [_safe(each) for each in value]
-    if not isinstance(value, str):
-        return value
+    return printable(value) if isinstance(value, str) else value
+
+
+def printable(value: str) -> str:
+    """Escape what could steer a terminal or forge a line."""
     text = value.encode("utf-8", "backslashreplace").decode("utf-8", "backslashreplace")
     return "".join(
         each if each.isprintable() or each == " " else each.encode("unicode_escape").decode() for each in text

@@ -7,8 +7,8 @@ place is served by an override: merged bundles in a private directory, and varia
 from __future__ import annotations
 
 from shim import bundle, environ
-from shim.host import ANCHOR_PREFIX, TEMPORARY
 from shim.record import Record
+from shim.snapshot import ANCHOR_PREFIX, TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from shim.certs import Certificate
     from shim.families import Family
-    from shim.host import CertifiStore, Directory, OsStore, Snapshot
+    from shim.snapshot import CertifiStore, Directory, OsStore, Snapshot
     from shim.writer import Owner
 
 PENDING = b"pending"
@@ -72,7 +72,7 @@ def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[st
     stores = (os_plan, *certifi)
     overridden = frozenset(store.path for store in stores if store.override)
     needs = environ.needs(snapshot, overridden, wanted=fingerprints(wanted))
-    files = {name: _override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
+    files = {name: override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
     directory = _choose(snapshot.directories, files, failed)
     return Plan(
         stores=stores,
@@ -186,7 +186,8 @@ def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: s
     return StorePlan(store.path, tuple(steps), added=added, removed=removed)
 
 
-def _override_file(base: str, origin: str, wanted: tuple[Certificate, ...], snapshot: Snapshot) -> bytes:
+def override_file(base: str, origin: str, wanted: tuple[Certificate, ...], snapshot: Snapshot) -> bytes:
+    """Render an override bundle that starts from `base`, or from the file `origin` that somebody chose."""
     ours = wanted_in(wanted, snapshot.os) if base == "os" else wanted
     ordered = sorted(ours, key=lambda each: each.sha256)
     return bundle.merged(origin, bundle.items(_base(base, origin, snapshot)), tuple(each.item for each in ordered))
@@ -216,6 +217,14 @@ def _outside(store: CertifiStore) -> bytes:
     return store.content.partition(bundle.BEGIN)[0]
 
 
+def env_file(variables: Mapping[str, str]) -> bytes:
+    """Render variables as `export` lines for a shell."""
+    from shlex import quote
+
+    lines = [f"export {name}={quote(path)}\n" for name, path in variables.items()]
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
 def _choose(
     directories: tuple[Directory, ...], files: Mapping[str, bytes], failed: Mapping[str, str]
 ) -> Directory | None:
@@ -231,8 +240,8 @@ def _override_steps(
     """Write what is needed, and remove from our own directories what is needed no more."""
     needed: dict[str, bytes] = {}
     if directory and files:
-        lines = [f"export {name}='{directory.path}/{file}'\n" for name, file in variables.items()]
-        needed = {**files, "env": "".join(lines).encode("utf-8", "surrogateescape")}
+        paths = {name: f"{directory.path}/{file}" for name, file in variables.items()}
+        needed = {**files, "env": env_file(paths)}
         if not directory.exists:
             yield Step("mkdir", directory.path, directory.path, "override bundles are kept there")
         present = dict(directory.files)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shim.config import Config
-    from shim.host import Directory, Snapshot
+    from shim.snapshot import Directory, Snapshot
     from shim.sources import Intake
 
 _FORMAT = b"ca-shim receipt 1"

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from shim.certs import Certificate
     from shim.config import Config
-    from shim.host import Snapshot
     from shim.plan import Plan
+    from shim.snapshot import Snapshot
     from shim.sources import Intake
 
 _MAX_ROUNDS = 5  # stores in place, tidying, overrides for those that failed, and one in reserve

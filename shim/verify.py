@@ -6,7 +6,7 @@ from shim import bundle, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from shim.host import Snapshot
+    from shim.snapshot import Snapshot
 
 
 def holdings(snapshot: Snapshot) -> dict[str, frozenset[str]]:

@@ -1,0 +1,75 @@
+"""The machine as it was looked at: immutable records. Plain data."""
+
+from __future__ import annotations
+
+from shim import bundle
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from shim.families import Family
+    from shim.writer import Owner
+
+ANCHOR_PREFIX = "ca-shim-"
+TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+
+
+class OsStore(Record):
+    """The operating system's store; `blocked` says why it cannot be changed in place, "" when it can."""
+
+    family: Family | None
+    path: str  # the bundle, "" when the system has none
+    content: bytes
+    anchors: tuple[tuple[str, bytes], ...]  # ours, leftovers of a killed start included
+    state: bytes
+    blocklist: tuple[bytes, ...]
+    blocked: str
+
+
+class CertifiStore(Record):
+    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
+
+    path: str
+    found: str
+    content: bytes
+    owner: Owner | None
+    blocked: str
+    leftover: bool  # a temporary file of a killed start lies beside it
+
+
+class Directory(Record):
+    """A private directory for override bundles: (name, content) of what is ours in it."""
+
+    path: str
+    exists: bool
+    writable: bool
+    files: tuple[tuple[str, bytes], ...]
+
+
+class Setting(Record):
+    """A client's variable that has a value: `origin` is the bundle somebody else chose, content None if missing."""
+
+    name: str
+    origin: str
+    real: str
+    content: bytes | None
+    superseded: bool  # it is the vendor's override, made from files that we read ourselves
+
+
+class Snapshot(Record):
+    """All that deciding needs to know of the machine."""
+
+    os: OsStore
+    certifi: tuple[CertifiStore, ...]
+    directories: tuple[Directory, ...]
+    settings: tuple[Setting, ...]
+    curl_needs_bundle: bool
+
+
+def original(value: str, directories: tuple[Directory, ...]) -> str | None:
+    """Give the bundle that a value means: one of our files stands for what it was made from, None for a store."""
+    for directory in directories:
+        name = value.removeprefix(directory.path + "/")
+        if name != value:
+            return bundle.origin_of(dict(directory.files).get(name, b"")) or None
+    return value
