@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from shim.config import Config
+    from shim.options import Parsed
     from shim.reconcile import Outcome
+    from shim.record import Note
 
 _NAME = "ca-shim"
 _NAMES = (_NAME, "__main__.py")  # any other name is that of a program that `wrap` put the shim in front of
@@ -77,7 +79,7 @@ def _trust_or_log(
 
         outcome = reconcile.reconcile(settings, environ, command, time.time())
         _report(outcome, started)
-        _stop_on_problems(settings, outcome)
+        _stop_on_problems(settings, outcome.problems)
     except ShimError:
         raise
     except Exception as error:
@@ -111,10 +113,10 @@ def _report_bug(error: Exception) -> None:
     log.emit("shim.bug", reason=repr(error), traceback="".join(lines)[-4000:], remedy="please report this line")
 
 
-def _stop_on_problems(settings: Config, outcome: Outcome) -> None:
-    if settings.stop and outcome.problems:
-        code = min(note.code for note in outcome.problems)
-        raise STOP_ERRORS[code](f"{len(outcome.problems)} problems, and CA_SHIM_ON_ERROR=stop: see the lines above")
+def _stop_on_problems(settings: Config, problems: tuple[Note, ...]) -> None:
+    if settings.stop and problems:
+        code = min(note.code for note in problems)
+        raise STOP_ERRORS[code](f"{len(problems)} problems, and CA_SHIM_ON_ERROR=stop: see the lines above")
 
 
 def _command(arguments: Sequence[str], environ: dict[str, str], started: float) -> int:
@@ -127,29 +129,70 @@ def _command(arguments: Sequence[str], environ: dict[str, str], started: float) 
         if not parsed.words:
             raise UsageError("run needs a command: ca-shim run [options] -- COMMAND...")
         _run(settings, environ, parsed.words, started)
-    return _COMMANDS[parsed.command](settings, environ, parsed.words, started)
+    return _COMMANDS[parsed.command](settings, environ, parsed, started)
 
 
-def _install(settings: Config, environ: dict[str, str], words: Sequence[str], started: float) -> int:
-    from shim import reconcile
+def _plan(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del started
+    from shim import preview
 
-    outcome = reconcile.reconcile(settings, environ, words, time.time())
-    _report(outcome, started)
-    _stop_on_problems(settings, outcome)
+    decision, todo = preview.make(settings, environ, (), time.time())
+    preview.show(decision, todo, as_json=parsed.as_json)
+    return preview.WOULD_CHANGE if parsed.exit_code and todo.steps else 0
+
+
+def _status(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del started
+    from shim import status
+
+    found = status.look(settings, environ, time.time())
+    status.show(found, as_json=parsed.as_json)
+    return found.code
+
+
+def _env(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del parsed, started
+    from shim import preview
+
+    sys.stdout.write(preview.exports(settings, environ))
     return 0
 
 
-def _wrap(settings: Config, environ: dict[str, str], words: Sequence[str], started: float) -> int:
+def _export(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del started
+    from shim import export
+
+    decision = export.export(settings, environ, os.path.abspath(parsed.words[0]), time.time())
+    log.notes(decision.notes)
+    log.emit("trust.exported", certificates=len(decision.wanted), directory=os.path.abspath(parsed.words[0]))
+    _stop_on_problems(settings, tuple(note for note in decision.notes if note.code))
+    return 0
+
+
+def _install(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    from shim import reconcile
+
+    outcome = reconcile.reconcile(settings, environ, (), time.time())
+    _report(outcome, started)
+    _stop_on_problems(settings, outcome.problems)
+    return 0
+
+
+def _wrap(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
     del started
     from shim import wrap
 
     become.find_account(settings.user, settings.root)
-    done = wrap.wrap(settings.root, words, environ.get("PATH", ""))
+    done = wrap.wrap(settings.root, parsed.words, environ.get("PATH", ""))
     sys.stdout.write("".join(f"{line}\n" for line in done))
     return 0
 
 
-_COMMANDS: dict[str, Callable[[Config, dict[str, str], Sequence[str], float], int]] = {
+_COMMANDS: dict[str, Callable[[Config, dict[str, str], Parsed, float], int]] = {
     "install": _install,
+    "plan": _plan,
+    "status": _status,
+    "env": _env,
+    "export": _export,
     "wrap": _wrap,
 }

@@ -21,11 +21,14 @@ RECEIPT = "receipt"
 LOCK = "lock"
 
 
-def look(config: Config, environ: Mapping[str, str], command: Sequence[str]) -> Snapshot:
-    """Take a snapshot; changes nothing, executes nothing and raises nothing for what is missing or unreadable."""
+def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid: int | None = None) -> Snapshot:
+    """Take a snapshot; changes nothing, executes nothing and raises nothing for what is missing or unreadable.
+
+    The directories of override bundles are those of `uid`, which is this process's unless somebody else's are asked for.
+    """
     root = config.root
     passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
-    directories = tuple(_directories(config, environ))
+    directories = tuple(_directories(config, environ, os.geteuid() if uid is None else uid))
     return Snapshot(
         os=_os_store(config),
         certifi=tuple(_certifi_stores(config, environ, command, passwd)),
@@ -153,9 +156,8 @@ def _why_not_writable(owner: Owner | None, path: str) -> str:
     return ""
 
 
-def _directories(config: Config, environ: Mapping[str, str]) -> Iterator[Directory]:
+def _directories(config: Config, environ: Mapping[str, str], uid: int) -> Iterator[Directory]:
     """Give the candidates in order: existing ones of root's or ours, and those that could be made."""
-    uid = os.geteuid()
     names = [config.bundle_dir] if config.bundle_dir else families.BUNDLE_DIRECTORIES
     paths = (name.format(uid=uid, tmp=environ.get("TMPDIR", "/tmp")) for name in names)  # noqa: S108 - checked by lstat
     for path in dict.fromkeys(paths):

@@ -38,6 +38,7 @@ EVENTS = (
     Event("store.failed", "warning", "a store could not be changed in place, or at all"),
     Event("variable.repaired", "warning", "a variable pointed to a missing bundle"),
     Event("trust.ready", "info", "the summary: every store is as wanted, or a line above says why not"),
+    Event("trust.exported", "info", "`export` wrote the bundles"),
     Event("handover", "info", "the application starts now"),
     Event("shim.off", "info", "CA_SHIM=off: the stores were not looked at"),
     Event("shim.failed", "error", "the application is not started; `code` is the exit code"),

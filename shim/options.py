@@ -24,8 +24,16 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("run", "COMMAND", "bring the stores up to date, become the application's user, execute COMMAND"),
     Command("install", "", "bring the stores up to date: in a Dockerfile, or after the mounted files have changed"),
+    Command("plan", "", "show what `install` would change, and why; changes nothing"),
+    Command("status", "", "show every CA in every store: installed, missing, withdrawn, refused and why"),
+    Command("env", "", "print the `export` lines for a shell or probe that did not come through the shim"),
+    Command("export", "DIR", "in an init container: write bundles and an env file into a shared directory"),
     Command("wrap", "NAME", "at image build: put the shim in front of programs, given by path or by name"),
 )
+
+
+_JSON = ("plan", "status", "verify", "selftest")
+_NARGS: dict[str, int | str] = {"run": argparse.REMAINDER, "export": 1}
 
 
 class Parsed(NamedTuple):
@@ -35,6 +43,8 @@ class Parsed(NamedTuple):
     settings: Mapping[str, str]
     root: str
     words: Sequence[str]
+    as_json: bool = False
+    exit_code: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -50,7 +60,9 @@ def parse(arguments: Sequence[str]) -> Parsed:
     found = vars(parser.parse_args(arguments))
     words = found.get("words") or []
     settings = {row.variable: found[row.variable] for row in SETTINGS if found.get(row.variable) is not None}
-    return Parsed(found["command"], settings, found.get("root") or "", words[1:] if words[:1] == ["--"] else words)
+    words = words[1:] if words[:1] == ["--"] else words
+    flags = {name: bool(found.get(name)) for name in ("as_json", "exit_code")}
+    return Parsed(found["command"], settings, found.get("root") or "", words, **flags)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,8 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     for row in COMMANDS:
         sub = commands.add_parser(row.name, help=row.meaning, description=row.meaning, allow_abbrev=False)
         _add_settings(sub)
+        if row.name in _JSON:
+            sub.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document")
+        if row.name == "plan":
+            sub.add_argument("--exit-code", action="store_true", help="exit with 3 when something would change")
         if row.words:
-            nargs = argparse.REMAINDER if row.name == "run" else "+"
+            nargs = _NARGS.get(row.name, "+")
             sub.add_argument("words", nargs=nargs, metavar=row.words)
     return parser
 
