@@ -5,6 +5,8 @@
   ca-c.pem         a root that signs nothing, for what is only added and withdrawn
   servers/         what the servers mount
   odd/             files as users mount them; each is named after what is odd about it
+  hostile/         what would break a store, were it written as it is
+  odd.json         of those that are good: the fingerprints of what is in them
   many-N/          N roots, made when first asked for
 """
 
@@ -13,10 +15,11 @@ from __future__ import annotations
 import base64
 import datetime
 import functools
+import json
 import os
 import shutil
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +56,11 @@ class Issued:
     def der(self) -> bytes:
         """The certificate as DER."""
         return self.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
 
     @property
     def key_pem(self) -> bytes:
@@ -94,6 +102,10 @@ def issue(wish: Wish) -> Issued:
     for extension, critical in _extensions(wish, signer):
         builder = builder.add_extension(extension, critical=critical)
     return Issued(builder.sign(signer, hashes.SHA256()), wish.key)
+
+
+CAs = tuple[Issued, ...]
+Writer = Callable[[CAs], bytes]
 
 
 @functools.cache
@@ -157,7 +169,11 @@ def _write_all(directory: Path) -> None:
     roots = {"ca-a.pem": ca_a.pem, "ca-b.pem": ca_b.pem, "ca-c.pem": ca_c.pem, "int-a.pem": int_a.pem}
     _write(directory, roots)
     _write(directory / "servers", _servers(ca_a, ca_b, int_a))
-    _write(directory / "odd", {**_encodings(ca_a, ca_b, ca_c), **_mistakes(ca_a, ca_b, int_a), **_verdicts()})
+    # p11-kit writes subjects into comments as they are.
+    _write(directory / "hostile", {"subject-begins-a-block.pem": issue(Wish("L\n-----BEGIN CERTIFICATE-----\nA")).pem})
+    files, contents = _encodings()
+    _write(directory, {"odd.json": json.dumps(contents).encode()})
+    _write(directory / "odd", {**files, **_mistakes(ca_b, int_a), **_verdicts()})
 
 
 def _servers(ca_a: Issued, ca_b: Issued, int_a: Issued) -> dict[str, bytes]:
@@ -178,47 +194,70 @@ def _pair(one: Issued, *chain: Issued) -> dict[str, bytes]:
     return {"pem": b"".join(link.pem for link in (one, *chain)), "key": one.key_pem}
 
 
-def _encodings(ca_a: Issued, ca_b: Issued, ca_c: Issued) -> dict[str, bytes]:
-    """Files in which CA A is, however it is written."""
-    pem, certificates = ca_a.pem, [ca_a.certificate]
-    return {
-        "plain.pem": pem,
-        "no-final-newline.pem": pem.rstrip(b"\n"),
-        "crlf.pem": pem.replace(b"\n", b"\r\n"),
-        "byte-order-mark.pem": b"\xef\xbb\xbf" + pem,
-        "indented.pem": textwrap.indent(pem.decode(), "    ").encode(),
-        "with-text.pem": _text(ca_a) + pem,
-        "with-non-ascii-comment.pem": "# Főtanúsítvány\n".encode() + pem,
-        "three.pem": pem + ca_b.pem + ca_c.pem,
-        "twice.pem": pem + pem,
-        "x509-certificate.pem": pem.replace(b"CERTIFICATE", b"X509 CERTIFICATE"),
-        "trusted-certificate.pem": _armour("TRUSTED CERTIFICATE", ca_a.der + _TRUST_SETTINGS),
-        "der.der": ca_a.der,
-        "der-named-as-pem.pem": ca_a.der,
-        "pem-without-suffix": pem,
-        "pkcs7.pem": pkcs7.serialize_certificates(certificates, serialization.Encoding.PEM),
-        "pkcs7.p7b": pkcs7.serialize_certificates(certificates, serialization.Encoding.DER),
-        "key-and-certificate.pem": ca_a.key_pem + pem,
+def _encodings() -> tuple[dict[str, bytes], dict[str, list[str]]]:
+    """Files that are as good as plain PEM, and what is in each: a CA of its own, so one run tells of every file."""
+    cas = {
+        name: tuple(issue(Wish(f"Lab {name} {number}")) for number in range(count))
+        for name, (count, _) in _WRITERS.items()
     }
+    files = {name: write(cas[name]) for name, (_, write) in _WRITERS.items()}
+    return files, {name: [ca.sha256 for ca in some] for name, some in cas.items()}
 
 
-def _mistakes(ca_a: Issued, ca_b: Issued, int_a: Issued) -> dict[str, bytes]:
-    """Files in which something is wrong."""
-    lines = ca_a.pem.splitlines(keepends=True)
-    broken = b"".join(lines[:4] + lines[6:])
+def _plain(cas: CAs) -> bytes:
+    return b"".join(ca.pem for ca in cas)
+
+
+def _pkcs7(encoding: serialization.Encoding) -> Writer:
+    return lambda cas: pkcs7.serialize_certificates([ca.certificate for ca in cas], encoding)
+
+
+# The file's name, how many CAs are in it, and how it is written.
+_WRITERS: dict[str, tuple[int, Writer]] = {
+    "plain.pem": (1, _plain),
+    "no-final-newline.pem": (1, lambda cas: _plain(cas).rstrip(b"\n")),
+    "crlf.pem": (2, lambda cas: _plain(cas).replace(b"\n", b"\r\n")),
+    "byte-order-mark.pem": (1, lambda cas: b"\xef\xbb\xbf" + _plain(cas)),
+    "indented.pem": (1, lambda cas: textwrap.indent(_plain(cas).decode(), "    ").encode()),
+    "with-text.pem": (1, lambda cas: _text(cas[0]) + _plain(cas)),
+    "with-non-ascii-comment.pem": (1, lambda cas: "# Főtanúsítvány\n".encode() + _plain(cas)),
+    "three.pem": (3, _plain),
+    "twice.pem": (1, lambda cas: _plain(cas) * 2),
+    "x509-certificate.pem": (1, lambda cas: _plain(cas).replace(b"CERTIFICATE", b"X509 CERTIFICATE")),
+    "trusted-certificate.pem": (1, lambda cas: _armour("TRUSTED CERTIFICATE", cas[0].der + _TRUST_SETTINGS)),
+    "der.der": (1, lambda cas: cas[0].der),
+    "der-named-as-pem.pem": (1, lambda cas: cas[0].der),
+    "pem-without-suffix": (1, _plain),
+    "pkcs7.pem": (2, _pkcs7(serialization.Encoding.PEM)),
+    "pkcs7.p7b": (2, _pkcs7(serialization.Encoding.DER)),
+    "key-and-certificate.pem": (1, lambda cas: cas[0].key_pem + _plain(cas)),
+    "broken-block-before-a-good-one.pem": (1, lambda cas: _broken(cas[0]) + _plain(cas)),
+}
+
+
+ENCODINGS = tuple(_WRITERS)
+
+
+def _broken(one: Issued) -> bytes:
+    lines = one.pem.splitlines(keepends=True)
+    return b"".join(lines[:4] + lines[6:])
+
+
+def _mistakes(ca_b: Issued, int_a: Issued) -> dict[str, bytes]:
+    """Files in which something is wrong, and no CA is whole."""
+    ca = issue(Wish("Lab CA in a mistake"))
     return {
         "not-a-certificate.txt": b"not a certificate\n",
         "empty.pem": b"",
-        "truncated-block.pem": b"".join(lines[:5]),
-        "broken-block.pem": broken,
-        "broken-block-before-a-good-one.pem": broken + ca_b.pem,
+        "truncated-block.pem": b"".join(ca.pem.splitlines(keepends=True)[:5]),
+        "broken-block.pem": _broken(ca),
         "no-base64.pem": b"-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n",
-        "key-alone.pem": ca_a.key_pem,
+        "key-alone.pem": ca.key_pem,
         "leaf.pem": issue(Wish("leaf.lab.test", issuer=ca_b, ca=False, hosts=("leaf.lab.test",))).pem,
         "intermediate-alone.pem": int_a.pem,
-        "utf-16.pem": ca_a.pem.decode().encode("utf-16"),
+        "utf-16.pem": ca.pem.decode().encode("utf-16"),
         "pkcs12.p12": pkcs12.serialize_key_and_certificates(
-            None, None, None, [ca_a.certificate], serialization.BestAvailableEncryption(b"changeit")
+            None, None, None, [ca.certificate], serialization.BestAvailableEncryption(b"changeit")
         ),
     }
 
@@ -238,7 +277,7 @@ def _verdicts() -> dict[str, bytes]:
         "rsa-2048": Wish("Lab RSA 2048", key=rsa.generate_private_key(65537, 2048)),
         "ec-p256": Wish("Lab EC P-256"),
         "ec-p384": Wish("Lab EC P-384", key=ec.generate_private_key(ec.SECP384R1())),
-        "subject-with-newline": Wish("Lab\n-----BEGIN CERTIFICATE-----\n# END ca-shim"),
+        "subject-with-newline": Wish("Lab\n# END ca-shim"),
         "subject-with-escapes": Wish("Lab \x1b[31mred\x1b[0m \x07"),
         "subject-non-ascii": Wish("Laboratórium Főtanúsítvány"),
     }

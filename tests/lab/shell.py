@@ -48,7 +48,7 @@ def attempt(
         env={**PRISTINE, **(environment or {})},
         check=False,
     )
-    return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+    return Result(done.returncode, _text(done.stdout), _text(done.stderr))
 
 
 def run(
@@ -73,3 +73,8 @@ def say(line: str) -> None:
 def _story(command: Sequence[str | os.PathLike[str]], result: Result) -> str:
     words = " ".join(os.fspath(word) for word in command)
     return f"{words}\nended with {result.status}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+
+
+def _text(data: bytes) -> str:
+    """Lossless: what is not UTF-8 becomes surrogates."""
+    return data.decode("utf-8", "surrogateescape")
