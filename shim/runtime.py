@@ -159,6 +159,7 @@ def foreign_objects(maps: str, home: Path) -> tuple[str, ...]:
 
 def assemble(home: Path, scripts: Iterable[Path], report: str) -> None:
     """Fill ``home``; afterwards its interpreter has imported, from the tree alone, all that the shim needs."""
+    _refuse_other_systems(platform.libc_ver()[0], platform.machine())
     tree = Tree(home, f"{sys.version_info[0]}.{sys.version_info[1]}")
     for directory in (tree.interpreter.parent, tree.libraries, tree.site, home / "certs.d"):
         directory.mkdir(parents=True, exist_ok=True)
@@ -168,6 +169,13 @@ def assemble(home: Path, scripts: Iterable[Path], report: str) -> None:
     _compile(tree)
     papers.write(home, papers.Origins(wheels, originals, report, _prove(tree)), _run)
     _settle(home)
+
+
+def _refuse_other_systems(libc: str, machine: str) -> None:
+    if libc != "glibc" or machine not in _MARKS:
+        raise AssemblyError(
+            f"this Python runs on {machine} with {libc or 'another libc'}: use a glibc image for {' or '.join(_MARKS)}"
+        )
 
 
 def _copy_standard_library(tree: Tree) -> dict[Path, Path]:
@@ -225,9 +233,8 @@ def _copy_libraries(tree: Tree) -> dict[Path, Path]:
 
 
 def _known_libraries() -> dict[str, Path]:
-    mark = _MARKS.get(platform.machine(), "")
     shared_python = Path(str(sysconfig.get_config_var("LIBDIR")), str(sysconfig.get_config_var("INSTSONAME")))
-    return {shared_python.name: shared_python} | parse_ldconfig(_run("ldconfig", "-p"), mark)
+    return {shared_python.name: shared_python} | parse_ldconfig(_run("ldconfig", "-p"), _MARKS[platform.machine()])
 
 
 def _needed(known: dict[str, Path], name: str) -> list[str]:
@@ -294,8 +301,11 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    """The output of a program; its complaint goes where the image's builder reads it."""
-    done = subprocess.run(command, check=check, stdout=subprocess.PIPE, timeout=600)  # noqa: S603 a list, and ours
+    """The output of a program; its complaint is shown where its failure would be one."""
+    complaint = None if check else subprocess.DEVNULL
+    done = subprocess.run(  # noqa: S603 a list, and ours
+        command, check=check, stdout=subprocess.PIPE, stderr=complaint, timeout=600
+    )
     return done.stdout.decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,12 @@ def test_only_shared_objects_from_outside_are_foreign() -> None:
 def test_a_foreign_object_is_named_once(path: str) -> None:
     line = f"7f0000004000-7f0000005000 r-xp 00000000 00:2f 14  {path}\n"
     assert runtime.foreign_objects(_MAPS + line + line, runtime.HOME) == (path,)
+
+
+@pytest.mark.parametrize(("libc", "machine"), [("", "x86_64"), ("glibc", "i686")])
+def test_a_system_that_the_tree_cannot_serve_is_refused_by_name(libc: str, machine: str) -> None:
+    with pytest.raises(runtime.AssemblyError, match=machine):
+        runtime._refuse_other_systems(libc, machine)  # noqa: SLF001 the public way starts with the real system
 
 
 def test_the_wrapper_starts_our_interpreter_apart_from_everything_else() -> None:
@@ -230,3 +237,125 @@ def test_a_component_names_its_files_and_their_hashes() -> None:
 def test_the_time_is_in_the_bill_only_when_the_build_says_one() -> None:
     assert "timestamp" not in _document()["metadata"]
     assert "timestamp" in _document(timestamp="2026-01-01T00:00:00Z")["metadata"]
+
+
+def _distribution(directory: Path, name: str, metadata: str, files: dict[str, str]) -> PathDistribution:
+    papers_of_it = directory / f"{name}-1.0.dist-info"
+    for path, text in {"METADATA": f"Name: {name}\nVersion: 1.0\n{metadata}", **files}.items():
+        (papers_of_it / path).parent.mkdir(parents=True, exist_ok=True)
+        (papers_of_it / path).write_text(text)
+    record = "".join(f"{papers_of_it.name}/{path},,\n" for path in ("METADATA", *files))
+    (papers_of_it / "RECORD").write_text(record)
+    return PathDistribution(papers_of_it)
+
+
+class _System:
+    """A Debian on which libz.so.1 is zlib1g's, with its copyright file and one common licence."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.owned: tuple[str, ...] = ("/lib/libz.so.1",)
+        (root / "doc" / "zlib1g").mkdir(parents=True)
+        (root / "doc" / "zlib1g" / "copyright").write_text("zlib's")
+        (root / "common-licenses").mkdir()
+        (root / "common-licenses" / "GPL-3").write_text("GPL")
+        monkeypatch.setattr(papers, "_DOCUMENTATION", root / "doc")
+        monkeypatch.setattr(papers, "_COMMON_LICENCES", root / "common-licenses")
+        monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/dpkg-query")
+        monkeypatch.setattr("platform.freedesktop_os_release", lambda: {"ID": "debian", "VERSION_ID": "12"})
+
+    def run(self, *command: str, check: bool = True) -> str:
+        if "--show" in command:
+            return "zlib1g:amd64\t1.2\tzlib\tamd64\n"
+        assert not check
+        return "".join(f"zlib1g:amd64: {path}\n" for path in self.owned)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    for name in ("bin/python3", "lib/libz.so.1", "lib/libother.so.2", "lib/python3.13/os.py"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(name)
+    return home
+
+
+def _written(home: Path, tmp_path: Path, run: papers.Run) -> dict[str, Any]:
+    wheels = {
+        "anchore-ca-shim": _distribution(tmp_path, "anchore-ca-shim", "License: Apache-2.0\nX\n", {"LICENSE": "ours"}),
+        "cryptography": _distribution(
+            tmp_path,
+            "cryptography",
+            "License-Expression: Apache-2.0 OR BSD-3-Clause\n",
+            {
+                "licenses/LICENSE": "theirs",
+                "sboms/rust.json": '{"components": [{"name": "pyo3"}]}',
+                "sboms/note.txt": "",
+            },
+        ),
+    }
+    copies = {
+        home / "lib/libz.so.1": Path("/usr/lib/libz.so.1"),
+        home / "lib/libother.so.2": Path("/lib/libother.so.2"),
+    }
+    copies[home / "bin/python3"] = Path("/usr/bin/python3.13")
+    copies[home / "lib/python3.13/os.py"] = tmp_path / "stdlib/os.py"
+    report = {
+        "install": [{"metadata": {"name": "cryptography"}, "download_info": {"archive_info": {"hash": "sha256=ab"}}}]
+    }
+    papers.write(home, papers.Origins(wheels, copies, json.dumps(report), "4.0.3"), run)
+    return dict(json.loads((home / "sbom.cdx.json").read_text()))
+
+
+@pytest.fixture(autouse=True)
+def _licence_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stdlib").mkdir()
+    (tmp_path / "stdlib" / "LICENSE.txt").write_text("PSF")
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "stdlib"))
+
+
+def test_the_papers_name_wheels_packages_python_and_what_nobody_knows(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bill = _written(home, tmp_path, _System(tmp_path, monkeypatch).run)
+    assert bill["metadata"]["component"]["type"] == "application"
+    assert [row["name"] for row in bill["components"]] == ["cryptography", "libother.so.2", "python", "zlib1g"]
+    assert bill["components"][0]["hashes"] == [{"alg": "SHA-256", "content": "ab"}]
+    assert [part["name"] for part in bill["components"][0]["components"]] == ["pyo3", "openssl"]
+
+
+def test_the_papers_bring_every_licence(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _written(home, tmp_path, _System(tmp_path, monkeypatch).run)
+    licences = {str(path.relative_to(home / "licenses")) for path in (home / "licenses").rglob("*") if path.is_file()}
+    assert licences == {
+        "anchore-ca-shim/LICENSE",
+        "common-licenses/GPL-3",
+        "cryptography/LICENSE",
+        "python/LICENSE.txt",
+        "zlib1g/copyright",
+    }
+
+
+def test_a_python_that_a_package_brought_is_listed_as_that_package(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = _System(tmp_path, monkeypatch)
+    system.owned = ("/lib/libz.so.1", "/usr/bin/python3.13", str(tmp_path / "stdlib/os.py"))
+    bill = _written(home, tmp_path, system.run)
+    assert [row["name"] for row in bill["components"]] == ["cryptography", "libother.so.2", "zlib1g"]
+
+
+def test_without_dpkg_libraries_are_named_by_their_files(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = _System(tmp_path, monkeypatch)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    bill = _written(home, tmp_path, system.run)
+    assert [row["name"] for row in bill["components"]] == ["cryptography", "libother.so.2", "libz.so.1", "python"]
+
+
+@pytest.mark.parametrize(("moment", "expected"), [("0", "1970-01-01T00:00:00Z"), ("", None)])
+def test_the_moment_of_the_build_is_what_the_environment_says(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, expected: str | None
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", moment)
+    assert _written(home, tmp_path, _System(tmp_path, monkeypatch).run)["metadata"].get("timestamp") == expected
