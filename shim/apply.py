@@ -86,10 +86,11 @@ def _mkdir(root: str, step: Step) -> None:
 
 def _remove(root: str, step: Step) -> None:
     with writer.Acting(step.owner or writer.myself()):
-        _unlink(root + step.path)
+        unlink(root + step.path)
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file that may be gone already."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -109,7 +110,7 @@ def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0) -> 
     temporary = path + TEMPORARY
     with writer.Acting(owner):
         before = _status(path)
-        _unlink(temporary)
+        unlink(temporary)
         descriptor = os.open(temporary, _CREATE | os.O_EXCL, 0o600)
     try:
         _write_all(descriptor, content)
@@ -123,7 +124,7 @@ def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0) -> 
             _sync_directory(os.path.dirname(path))
     except BaseException:
         with writer.Acting(owner):
-            _unlink(temporary)
+            unlink(temporary)
         raise
     finally:
         os.close(descriptor)

@@ -187,15 +187,18 @@ def _tell(
 
 
 def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
-    """Leave a receipt beside the override bundles, when all went well; to fail at that costs only the next start time."""
+    """Leave a receipt beside the override bundles when all went well; to fail at that costs the next start time only."""
     from shim import apply, writer
 
-    directory = next((each for each in snapshot.directories if each.exists and each.writable and each.files), None)
-    if outcome.problems or directory is None:
-        return
-    kept = receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables))
-    path = f"{config.root}{directory.path}/{host.RECEIPT}"
-    try:
-        apply.replace(path, receipt.render(kept), writer.myself())
-    except OSError:
-        return
+    ours = [each for each in snapshot.directories if each.exists and each.writable]
+    kept = next((each for each in ours if each.files), None) if not outcome.problems else None
+    content = receipt.render(receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables)))
+    for directory in ours:
+        path = f"{config.root}{directory.path}/{host.RECEIPT}"
+        try:
+            if directory is kept:
+                apply.replace(path, content, writer.myself())
+            else:
+                apply.unlink(path)
+        except OSError:
+            continue
