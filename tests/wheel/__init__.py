@@ -1,0 +1,1 @@
+"""The wheel: built, installed, and run with the sources out of sight."""
