@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab import derived, images
 from tests.lab.docker import docker
-from tests.lab.rows import Row
 from tests.lab.subject import Mount, events, facts, lasting, named, once
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.rows import Row
 
 # The README's table of variables, as far as it concerns a start with a CA on a store that is written in place.
 _DOCUMENTED = ("CA_SHIM", "NODE_EXTRA_CA_CERTS=")
@@ -161,7 +166,15 @@ def test_off_becomes_the_user_and_changes_no_store(image: str, mount: Mount) -> 
     row = derived.row("4.5-ubi9")
 
     result = once(
-        image, row.programs[0], "--exec", "grep", "-c", "ca-shim", row.bundle, options=(mount.option,), env={"CA_SHIM": "off"}
+        image,
+        row.programs[0],
+        "--exec",
+        "grep",
+        "-c",
+        "ca-shim",
+        row.bundle,
+        options=(mount.option,),
+        env={"CA_SHIM": "off"},
     )
 
     assert facts(result.stdout)["uid"] == [1000, 1000]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab import derived
 from tests.lab.docker import missing
 from tests.lab.places import ROOT
 from tests.lab.servers import BY_CA_A
 from tests.lab.shell import attempt, run
 from tests.lab.subject import PROBE, Subject, everyone, probe_words, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _BLOCK = re.compile(r"```ya?ml\n((?:#.*\n)*services:\n.*?)```", re.DOTALL)
 _SERVICE = re.compile(r"^services:\n(?:\s*#.*\n)*  (\S+):", re.MULTILINE)

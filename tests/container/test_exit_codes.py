@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.lab.subject import Subject, events, named, once
 
 _SHIM = "/opt/ca-shim/bin/ca-shim"

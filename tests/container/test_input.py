@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab import derived, pki
-from tests.lab.rows import Row
-from tests.lab.shell import Result
 from tests.lab.subject import Event, Subject, events, fingerprints, lasting, named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.rows import Row
+    from tests.lab.shell import Result
 
 _SPECIAL = """
 mkdir /special
@@ -169,7 +174,9 @@ def test_certifi_stays_readable_as_ascii(mess: Mess) -> None:
 
 
 def test_no_private_key_is_copied_anywhere(mess: Mess) -> None:
-    found = mess.container.run("grep", "-rl", "PRIVATE KEY", "/etc", "/run", "/tmp", "/var", "/usr/local", mess.row.bundle)
+    found = mess.container.run(
+        "grep", "-rl", "PRIVATE KEY", "/etc", "/run", "/tmp", "/var", "/usr/local", mess.row.bundle
+    )
 
     assert found.stdout == ""
 

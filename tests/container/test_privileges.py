@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab.docker import docker
 from tests.lab.subject import Mount, Subject, events, facts, lasting, named, once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _MANAGER = "anchore-enterprise-manager"
 _PLANTED = "import os, sys\nos.write(2, b'PLANTED\\n')\n"
@@ -30,7 +34,14 @@ def test_the_message_about_an_unknown_user_names_it(image: str) -> None:
 
 @pytest.mark.parametrize(
     ("user", "uid", "gid"),
-    [("root", 0, 0), ("0", 0, 0), ("anchore", 1000, 1000), ("1000", 1000, 1000), ("anchore:daemon", 1000, 1), ("2", 2, 2)],
+    [
+        ("root", 0, 0),
+        ("0", 0, 0),
+        ("anchore", 1000, 1000),
+        ("1000", 1000, 1000),
+        ("anchore:daemon", 1000, 1),
+        ("2", 2, 2),
+    ],
 )
 def test_the_application_runs_as_the_user_named(image: str, user: str, uid: int, gid: int) -> None:
     said = facts(once(image, _MANAGER, env={"CA_SHIM_USER": user}).stdout)
@@ -70,7 +81,9 @@ def test_root_cannot_be_had_again(image: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["structlog", "certifi", "cryptography", "ssl", "shim", "sitecustomize", "os"])
-def test_a_module_planted_in_the_working_directory_is_not_run(image: str, mount: Mount, tmp_path: Path, module: str) -> None:
+def test_a_module_planted_in_the_working_directory_is_not_run(
+    image: str, mount: Mount, tmp_path: Path, module: str
+) -> None:
     planted = _plant(tmp_path, module)
 
     result = once(image, "/bin/true", options=(mount.option, planted, "--workdir=/planted"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab import derived
 from tests.lab.docker import docker
 from tests.lab.subject import Mount, Subject, fingerprints, lasting, once
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 # Longer than the patience of any test: who waits for it is killed, and then the exit code says so.
 _SLOW = "#!/bin/sh\ntouch /tmp/refreshing\nsleep 300\n"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.lab import derived, images
 from tests.lab.rows import ROWS, Row
 from tests.lab.servers import BY_CA_A, BY_CA_B, Site
-from tests.lab.shell import Result
 from tests.lab.subject import (
     Mount,
     Subject,
@@ -24,6 +23,12 @@ from tests.lab.subject import (
     probe_words,
     verdicts,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.lab.shell import Result
 
 _OUR_BLOCK = "# BEGIN ca-shim"
 

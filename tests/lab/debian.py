@@ -128,9 +128,7 @@ def _mirror(suffix: str) -> str:
     here = _os_release()
     if here.get("ID") != "debian":
         return ""
-    targets = run(
-        "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"
-    )
+    targets = run("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
     wanted = [f"{here.get('VERSION_CODENAME', '')}{suffix}", "main"]
     return next((line.split()[0] for line in targets.splitlines() if line.split()[1:] == wanted), "")
 

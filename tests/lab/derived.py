@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import images
 from .docker import PREFIX, docker
@@ -12,9 +12,14 @@ from .rows import ROWS, Row
 from .shell import CommandError, run, say
 from .wheels import fetch_runtime
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _DOCKERFILE = ROOT / "Dockerfile.example"
 # What the image is made of; .dockerignore names the same.
-_SOURCES = tuple(ROOT / name for name in ("shim", "entrypoint.sh", "requirements.lock", "pyproject.toml", ".dockerignore"))
+_SOURCES = tuple(
+    ROOT / name for name in ("shim", "entrypoint.sh", "requirements.lock", "pyproject.toml", ".dockerignore")
+)
 
 
 def row(name: str) -> Row:
@@ -56,9 +61,7 @@ def _build(tag: str, arguments: tuple[str, ...], python: str = "", target: str =
     python = python or f"PYTHON_IMAGE={images.python('3.11')}"
     say(f"docker build {tag} {digest(_DOCKERFILE, *_SOURCES)}")
     values = [f"--build-arg={argument}" for argument in (python, *arguments)]
-    result = docker(
-        "build", "--tag", tag, "--file", _DOCKERFILE, *values, *filter(None, [target]), ROOT, timeout=900
-    )
+    result = docker("build", "--tag", tag, "--file", _DOCKERFILE, *values, *filter(None, [target]), ROOT, timeout=900)
     if result.status:
         raise CommandError(f"docker build {tag}\n{result.stdout[-6000:]}\n{result.stderr[-4000:]}")
     return tag

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .shell import Result, attempt, run
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
 
 PREFIX = "ca-shim-test"
 _RECIPE = "ca-shim-test.recipe"

@@ -1,12 +1,12 @@
 """The images of the lab, each built only when it is missing or its recipe has changed.
 
-  debian:N        a Debian root file system with skopeo, curl, openssl and python3
-  python:3.N      the same under the name that the runtime stage of the Dockerfile asks for
-  rhel:N-EL       RHEL's trust layout with the real p11-kit on Debian N
-  ROW             a stand-in for one generation of Anchore images (or the real image, where it may be pulled)
-  ui              a Node image without a user anchore
-  servers         two TLS registries and HTTPS servers
-  empty           nothing at all
+debian:N        a Debian root file system with skopeo, curl, openssl and python3
+python:3.N      the same under the name that the runtime stage of the Dockerfile asks for
+rhel:N-EL       RHEL's trust layout with the real p11-kit on Debian N
+ROW             a stand-in for one generation of Anchore images (or the real image, where it may be pulled)
+ui              a Node image without a user anchore
+servers         two TLS registries and HTTPS servers
+empty           nothing at all
 """
 
 from __future__ import annotations

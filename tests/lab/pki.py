@@ -1,19 +1,19 @@
 """Throwaway keys and certificates, in a directory of their own below `.cache/pki`.
 
-  ca-a.pem         root of the registry and, through int-a.pem, of the HTTPS server
-  ca-b.pem         another root: whoever does not trust it must refuse its servers
-  ca-c.pem         a root that signs nothing, for what is only added and withdrawn
-  servers/         what the servers mount
-  odd/             files as users mount them; each is named after what is odd about it
-  hostile/         what would break a store, were it written as it is
-  odd.json         of those that are good: the fingerprints of what is in them
-  many-N/          N roots, made when first asked for
+ca-a.pem         root of the registry and, through int-a.pem, of the HTTPS server
+ca-b.pem         another root: whoever does not trust it must refuse its servers
+ca-c.pem         a root that signs nothing, for what is only added and withdrawn
+servers/         what the servers mount
+odd/             files as users mount them; each is named after what is odd about it
+hostile/         what would break a store, were it written as it is
+odd.json         of those that are good: the fingerprints of what is in them
+many-N/          N roots, made when first asked for
 """
 
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
 import functools
 import json
 import os
@@ -32,8 +32,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from .places import CACHE, digest
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-_NOW = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-_DAY = datetime.timedelta(days=1)
+_NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
+_DAY = dt.timedelta(days=1)
 _PAST, _YEARS = _NOW - 2 * _DAY, _NOW + 3650 * _DAY
 _HOSTS = ("registry.lab.test", "https.lab.test", "localhost")
 # The trailer of a TRUSTED CERTIFICATE: trusted for serverAuth.
@@ -79,8 +79,8 @@ class Wish:
     critical: bool = True
     usage: tuple[x509.ObjectIdentifier, ...] = ()
     hosts: tuple[str, ...] = ()
-    begins: datetime.datetime = _PAST
-    ends: datetime.datetime = _YEARS
+    begins: dt.datetime = _PAST
+    ends: dt.datetime = _YEARS
     key: Key = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
 
 
@@ -299,7 +299,7 @@ def _version_1() -> bytes:
 
 def _tlv(tag: int, body: bytes) -> bytes:
     size = len(body).to_bytes((len(body).bit_length() + 7) // 8 or 1, "big")
-    short = len(body) < 0x80  # noqa: PLR2004 where DER's long form begins
+    short = len(body) < 0x80
     return bytes([tag]) + (size if short else bytes([0x80 | len(size)]) + size) + body
 
 

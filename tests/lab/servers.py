@@ -1,21 +1,22 @@
 """The TLS registries and HTTPS servers, on a docker network of their own.
 
-  registry.lab.test:5000  a registry, by CA A            https.lab.test:8443  by CA A and its intermediate
-  registry.lab.test:5001  the same, by CA B              https.lab.test:8444  by CA B
-                                                         https.lab.test:8445  self-signed
-                                                         https.lab.test:8446  by CA A, the intermediate not sent
+registry.lab.test:5000  a registry, by CA A            https.lab.test:8443  by CA A and its intermediate
+registry.lab.test:5001  the same, by CA B              https.lab.test:8444  by CA B
+                                                       https.lab.test:8445  self-signed
+                                                       https.lab.test:8446  by CA A, the intermediate not sent
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 # The reaper is an image of its own, which no lab without a registry has; set before the library reads it.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+
+from typing import TYPE_CHECKING
 
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
@@ -23,6 +24,9 @@ from testcontainers.core.network import Network
 from . import images, pki
 from .docker import docker
 from .places import CONTEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _PATIENCE = 30.0
 
@@ -57,7 +61,9 @@ def _container(network: Network) -> DockerContainer:
 
 def _wait(container: str) -> None:
     deadline = time.monotonic() + _PATIENCE
-    probe = "for p in 5000/v2/ 5001/v2/ 8443 8444 8445 8446; do curl -fsk https://localhost:$p >/dev/null || exit 1; done"
+    probe = (
+        "for p in 5000/v2/ 5001/v2/ 8443 8444 8445 8446; do curl -fsk https://localhost:$p >/dev/null || exit 1; done"
+    )
     while docker("exec", container, "sh", "-c", probe).status:
         if time.monotonic() > deadline:
             raise TimeoutError(docker("logs", container).stderr)

@@ -7,17 +7,20 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from .docker import docker
 from .places import ROOT
-from .rows import Row
-from .servers import Site
 from .shell import CommandError, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from .rows import Row
+    from .servers import Site
 
 PROBE = ROOT / "tests" / "lab" / "probe.sh"
 CLIENTS = ("skopeo", "curl", "openssl", "ssl", "requests")
@@ -169,7 +172,7 @@ def everyone(verdict: str) -> dict[str, str]:
 def events(stderr: str) -> list[Event]:
     """The lines of the shim among those of the application."""
     lines = [line for line in stderr.splitlines() if line.startswith('{"event"')]
-    return [cast(Event, json.loads(line)) for line in lines]
+    return [cast("Event", json.loads(line)) for line in lines]
 
 
 def named(all_events: list[Event], event: str) -> list[Event]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .places import CACHE, ROOT, digest
 from .shell import run, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 # requests as the older images have it, without its own certifi.
 _REQUESTS = {

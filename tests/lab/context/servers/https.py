@@ -13,7 +13,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Answers every GET."""
 
     def do_GET(self) -> None:
-        body = f"port {self.server.server_address[1]}\n".encode()
+        body = f"port {self.connection.getsockname()[1]}\n".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

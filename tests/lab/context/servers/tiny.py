@@ -36,6 +36,9 @@ rootfs = {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest
 config = blob(json.dumps({"architecture": "amd64", "os": "linux", "rootfs": rootfs}).encode(), "config.v1+json")
 layers = [blob(gzip.compress(tar), "layer.v1.tar+gzip")]
 manifest = {"schemaVersion": 2, "mediaType": MEDIA + "manifest.v1+json", "config": config, "layers": layers}
-named = {**blob(json.dumps(manifest).encode(), "manifest.v1+json"), "annotations": {"org.opencontainers.image.ref.name": "1"}}
+named = {
+    **blob(json.dumps(manifest).encode(), "manifest.v1+json"),
+    "annotations": {"org.opencontainers.image.ref.name": "1"},
+}
 (top / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
 (top / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
