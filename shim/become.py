@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from errno import ENOEXEC
 
-from shim import accounts, reading, writer
+from shim import accounts, reading, signals, writer
 from shim.errors import NotExecutableError, NotFoundError, PrivilegeError
 from shim.interpreters import DEFAULT_PATH
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
 
     from shim.accounts import Account
-
-# Python ignores these, and exec would hand that on.
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 def started_environment() -> dict[str, str]:
@@ -103,8 +99,7 @@ def execute(command: Sequence[str], environ: Mapping[str, str], program: str = "
 
     `program` is the file to execute when it is not the command's first word. Raises NotFoundError, NotExecutableError.
     """
-    for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
+    signals.restore_defaults()
     refusal: OSError | None = None
     for candidate in [program] if program else _candidates(command[0], environ):
         try:
@@ -128,8 +123,8 @@ def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
 def _execute(path: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
     """Execute a file, a script without a first line `#!` by /bin/sh, as shells and execvp(3) do."""
     try:
-        os.execve(path, list(command), environ)
+        os.execve(path, list(command), environ)  # noqa: S606 - it is the application
     except OSError as error:
         if error.errno != ENOEXEC or b"\0" in reading.head(path):
             raise
-    os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], environ)
+    os.execve("/bin/sh", ["/bin/sh", path, *command[1:]], environ)  # noqa: S606 - as above

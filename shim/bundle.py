@@ -11,6 +11,7 @@ BEGIN = b"# BEGIN ca-shim"
 END = b"# END ca-shim"
 _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
+_ASCII = 0x80
 _ORIGIN = b"# ca-shim made this from "
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----", b"-----END TRUSTED CERTIFICATE-----"
@@ -134,7 +135,9 @@ def _with_comment(item: Item) -> bytes:
 
 def _quote(path: str) -> bytes:
     raw = path.encode("utf-8", "surrogateescape")
-    return b"".join(b"%c" % byte if 0x20 < byte < 0x7F and byte != 0x25 else b"%%%02x" % byte for byte in raw)
+    return b"".join(
+        b"%c" % byte if chr(byte).isalnum() and byte < _ASCII or byte in b"/._-" else b"%%%02x" % byte for byte in raw
+    )
 
 
 def _unquote(text: bytes) -> str:

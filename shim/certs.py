@@ -83,7 +83,7 @@ class Judged(NamedTuple):
     until: int
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     """A block cannot be used; the message is the reason."""
 
 
@@ -108,7 +108,7 @@ def _parse_file(path: str, content: bytes) -> tuple[list[Certificate], list[Note
         return _parse_pem(path, text)
     try:
         return _parse_der(path, content), []
-    except _Refused as reason:
+    except _RefusedError as reason:
         return [], [_note("file.refused", path, reason=str(reason), remedy=_REMEDY)]
 
 
@@ -123,7 +123,7 @@ def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
         elif label in _CERTIFICATE_LABELS + _PKCS7_LABELS:
             try:
                 certificates += _parse_block(path, label, body, end)
-            except _Refused as reason:
+            except _RefusedError as reason:
                 more += len(notes) >= _MAX_REFUSALS
                 if not more:
                     details = {"block": number, "reason": str(reason), "remedy": _REMEDY}
@@ -142,9 +142,9 @@ def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
 
 def _parse_block(path: str, label: bytes, body: bytes, end: bytes | None) -> list[Certificate]:
     if end is None:
-        raise _Refused("the block has no END line: the file is truncated")
+        raise _RefusedError("the block has no END line: the file is truncated")
     if end.strip() != label:
-        raise _Refused("the END line does not match the BEGIN line")
+        raise _RefusedError("the END line does not match the BEGIN line")
     der = _base64(body)
     if label in _PKCS7_LABELS:
         return _from_pkcs7(path, der)
@@ -154,11 +154,11 @@ def _parse_block(path: str, label: bytes, body: bytes, end: bytes | None) -> lis
 def _base64(body: bytes) -> bytes:
     compact = b"".join(body.split())
     if not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", compact):
-        raise _Refused("the block is not base64")
+        raise _RefusedError("the block is not base64")
     try:
         return a2b_base64(compact)
     except ValueError:
-        raise _Refused("the block is not base64") from None
+        raise _RefusedError("the block is not base64") from None
 
 
 def _first_element(der: bytes) -> bytes:
@@ -171,15 +171,15 @@ def _first_element(der: bytes) -> bytes:
 
 def _parse_der(path: str, content: bytes) -> list[Certificate]:
     if not content.strip():
-        raise _Refused("the file is empty")
+        raise _RefusedError("the file is empty")
     for magic, what in _FORMATS:
         if content.startswith(magic):
-            raise _Refused(f"no certificate: {what}")
+            raise _RefusedError(f"no certificate: {what}")
     if not content.startswith(b"\x30"):
-        raise _Refused("no certificate: it is neither PEM nor DER")
+        raise _RefusedError("no certificate: it is neither PEM nor DER")
     try:
         return [_certificate(path, content)]
-    except _Refused:
+    except _RefusedError:
         return _from_pkcs7(path, content)
 
 
@@ -189,9 +189,9 @@ def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
             warnings.simplefilter("ignore")
             contained = pkcs7.load_der_pkcs7_certificates(der)
     except Exception as error:
-        raise _Refused("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from error
+        raise _RefusedError("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from error
     if not contained:
-        raise _Refused("PKCS#7 without any certificate")
+        raise _RefusedError("PKCS#7 without any certificate")
     return [_certificate(path, each.public_bytes(serialization.Encoding.DER)) for each in contained]
 
 
@@ -200,10 +200,10 @@ def _certificate(path: str, der: bytes) -> Certificate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
             return _describe(path, x509.load_der_x509_certificate(der))
-    except _Refused:
+    except _RefusedError:
         raise
     except Exception as error:
-        raise _Refused(f"no certificate that can be parsed: {_first_line(error)}") from error
+        raise _RefusedError(f"no certificate that can be parsed: {_first_line(error)}") from error
 
 
 def _describe(path: str, parsed: x509.Certificate) -> Certificate:
@@ -320,7 +320,7 @@ def _warnings(
 
 
 def _until(certificates: tuple[Certificate, ...], now: float, *, warned: bool) -> int:
-    """Give the instant up to which the verdicts hold: the next date of any certificate, a day while one is warned of."""
+    """Give the instant up to which the verdicts hold: the next date of any of them, a day while one is warned of."""
     dates = [date for each in certificates for date in (each.not_before, each.not_after - _SOON, each.not_after)]
     horizon = [now + DAY] if warned else []
     return int(min([date for date in dates if date > now] + horizon, default=now + 365 * DAY))

@@ -28,6 +28,7 @@ def main() -> int:
     environ = become.started_environment()
     _clean_own_environment()
     started = time.monotonic()
+    log.notes(config.unknown(environ))
     try:
         if os.path.basename(sys.argv[0]) not in _NAMES:
             program = families.WRAPPED + os.path.realpath(sys.argv[0])

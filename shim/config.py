@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shim import families
 from shim.errors import UsageError
-from shim.record import Record
+from shim.record import Note, Record
 from shim.sources import Source
 
 TYPE_CHECKING = False
@@ -76,6 +76,20 @@ def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, r
         bundle_dir=values["CA_SHIM_BUNDLE_DIR"].rstrip("/"),
         root=root.rstrip("/"),
     )
+
+
+def unknown(environ: Mapping[str, str]) -> tuple[Note, ...]:
+    """Give a note for every CA_SHIM_ variable that does not exist, with the nearest that does."""
+    known = [row.variable for row in SETTINGS]
+    strange = sorted(name for name in environ if name.startswith("CA_SHIM_") and name not in known)
+    return tuple(_unknown(name, known) for name in strange)
+
+
+def _unknown(name: str, known: list[str]) -> Note:
+    from difflib import get_close_matches
+
+    nearest = next(iter(get_close_matches(name, known, cutoff=0)), known[0])
+    return Note("setting.unknown", (("variable", name), ("remedy", f"did you mean {nearest}?")))
 
 
 def _check(values: Mapping[str, str]) -> None:

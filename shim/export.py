@@ -1,4 +1,4 @@
-"""`ca-shim export DIR`: for an init container, the bundles that the main containers mount and point their variables to."""
+"""`ca-shim export DIR`: in an init container, write the bundles that the main containers point their variables to."""
 
 from __future__ import annotations
 

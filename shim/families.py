@@ -203,8 +203,8 @@ BUNDLE_DIRECTORIES = (
     "/run/ca-shim",
     "/home/anchore/.ca-shim",
     "{tmp}/ca-shim-{uid}",
-    "/tmp/ca-shim-{uid}",
-    "/dev/shm/ca-shim-{uid}",
+    "/tmp/ca-shim-{uid}",  # noqa: S108 - used only if root's or ours, and no link
+    "/dev/shm/ca-shim-{uid}",  # noqa: S108 - the same
 )
 
 

@@ -24,7 +24,7 @@ LOCK = "lock"
 def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid: int | None = None) -> Snapshot:
     """Take a snapshot; changes nothing, executes nothing and raises nothing for what is missing or unreadable.
 
-    The directories of override bundles are those of `uid`, which is this process's unless somebody else's are asked for.
+    The directories of override bundles are those of `uid`, which is this process's unless another's are asked for.
     """
     root = config.root
     passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")

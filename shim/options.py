@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from shim import __version__
@@ -54,6 +55,20 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}: see {self.prog} --help")
 
 
+class _Version(argparse.Action):
+    """Print what the runtime brings: it is our own, whatever the image has."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import platform
+        import ssl
+        from importlib.metadata import version
+
+        brought = ", ".join(f"{name} {version(name)}" for name in ("certifi", "cryptography", "structlog"))
+        text = f"ca-shim {__version__} (Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, {brought})\n"
+        sys.stdout.write(text)
+        parser.exit()
+
+
 def parse(arguments: Sequence[str]) -> Parsed:
     """Parse a command line; raises UsageError. `--help` and `--version` print and exit, as everywhere."""
     parser = _parser()
@@ -69,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="ca-shim", description="Make every TLS client of this container trust the CA files mounted on it."
     )
-    parser.add_argument("--version", action="version", version=f"ca-shim {__version__}")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the versions of ca-shim and of what it brings"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for row in COMMANDS:
         sub = commands.add_parser(row.name, help=row.meaning, description=row.meaning, allow_abbrev=False)

@@ -62,7 +62,7 @@ def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str]
 
 def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     """Decide what to trust. When part of the sources is out of reach, what is installed stays wanted."""
-    from shim import apply, certs
+    from shim import apply, certs, verify
 
     parsed = certs.parse(intake.files)
     base = (snapshot.os.content, *(store.content for store in snapshot.certifi))
@@ -76,7 +76,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     if not intake.complete:
         notes = [note._replace(code=0) for note in notes] if _served_by_root(snapshot) else notes
         have = {each.sha256 for each in wanted}
-        kept = [each for each in certs.parse(_installed(snapshot)).certificates if each.sha256 not in have]
+        kept = [each for each in certs.parse(verify.installed(snapshot)).certificates if each.sha256 not in have]
         wanted += kept
         if kept:
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
@@ -90,23 +90,7 @@ def _served_by_root(snapshot: Snapshot) -> bool:
     return any(each.files and not each.writable for each in snapshot.directories)
 
 
-def _installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
-    """Give what is ours in every store, as files to parse."""
-    from shim import bundle
-
-    blocks = [
-        (each.path, bundle.split(each.content)[1]) for each in snapshot.certifi if bundle.looks_whole(each.content)
-    ]
-    extras = [
-        (f"{each.path}/{name}", content)
-        for each in snapshot.directories
-        for name, content in each.files
-        if name == "extra.pem"
-    ]
-    return tuple(file for file in (*snapshot.os.anchors, *blocks, *extras) if file[1])
-
-
-def _change(  # noqa: PLR0913 - the one place where everything meets
+def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
     config: Config,
     environ: Mapping[str, str],
     command: Sequence[str],
@@ -114,7 +98,7 @@ def _change(  # noqa: PLR0913 - the one place where everything meets
     snapshot: Snapshot,
     decision: Decision,
 ) -> Outcome:
-    from shim import apply, plan
+    from shim import apply, plan, report
 
     first, failed, changes = snapshot, dict[str, str](), 0
     for _ in range(_MAX_ROUNDS):
@@ -124,7 +108,7 @@ def _change(  # noqa: PLR0913 - the one place where everything meets
         changes += len(todo.steps)
         failed.update(apply.carry_out(todo, config.root, _lock_directory(todo, snapshot)))
         snapshot = host.look(config, environ, command)
-    notes = (*decision.notes, *_tell(decision.wanted, first, snapshot, todo, failed), *_unfinished(todo))
+    notes = (*decision.notes, *report.changes(decision.wanted, first, snapshot, todo, failed), *report.unfinished(todo))
     outcome = Outcome(
         variables=todo.variables,
         restored=environ_.restored(environ, first.directories, todo.variables),
@@ -145,49 +129,8 @@ def _lock_directory(todo: Plan, snapshot: Snapshot) -> str:
     return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
 
 
-def _unfinished(todo: Plan) -> list[Note]:
-    remedy = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
-    unserved = [*todo.unserved, *((step.store, "the store did not come to rest") for step in todo.steps)]
-    return [
-        Note("store.failed", (("store", store), ("reason", reason), ("remedy", remedy)), 71)
-        for store, reason in dict(unserved).items()
-    ]
-
-
-def _tell(
-    wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot, todo: Plan, failed: Mapping[str, str]
-) -> list[Note]:
-    """Tell of every CA that came or went, and of every store that is served by an override."""
-    from shim import verify
-
-    notes = [
-        Note("store.overridden", (("store", each.path), ("reason", each.override)))
-        for each in todo.stores
-        if each.override
-    ]
-    told = {each.path for each in todo.stores if each.override}
-    for store in failed.keys() - told:
-        notes.append(Note("store.failed", (("store", store), ("reason", failed[store]), ("remedy", "see status"))))
-    for setting in before.settings:
-        if setting.content is None and setting.name in todo.variables and not setting.superseded:
-            details = (
-                ("variable", setting.name),
-                ("reason", "it points to a missing bundle"),
-                ("now", todo.variables[setting.name]),
-            )
-            notes.append(Note("variable.repaired", details))
-    had, have = verify.holdings(before), verify.holdings(after)
-    for certificate in wanted:
-        stores = [path for path, held in have.items() if certificate.sha256 in held - had.get(path, frozenset())]
-        if stores:
-            notes.append(Note("ca.installed", certificate.details(stores=stores)))
-    for sha256, stores in verify.withdrawn(before, after).items():
-        notes.append(Note("ca.withdrawn", (("sha256", sha256), ("stores", stores))))
-    return notes
-
-
 def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
-    """Leave a receipt beside the override bundles when all went well; to fail at that costs the next start time only."""
+    """Leave a receipt beside the override bundles when all went well; failing at that only costs time."""
     from shim import apply, writer
 
     ours = [each for each in snapshot.directories if each.exists and each.writable]

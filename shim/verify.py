@@ -42,3 +42,16 @@ def withdrawn(before: Snapshot, after: Snapshot) -> dict[str, list[str]]:
         for sha256 in sorted(held - have.get(path, frozenset())):
             gone.setdefault(sha256, []).append(path)
     return gone
+
+
+def installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
+    """Give what is ours in every store, as (path, content) to parse."""
+    whole = (store for store in snapshot.certifi if bundle.looks_whole(store.content))
+    blocks = [(store.path, bundle.split(store.content)[1]) for store in whole]
+    extras = [
+        (f"{directory.path}/{name}", content)
+        for directory in snapshot.directories
+        for name, content in directory.files
+        if name == "extra.pem"
+    ]
+    return tuple(file for file in (*snapshot.os.anchors, *blocks, *extras) if file[1])

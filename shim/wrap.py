@@ -1,8 +1,8 @@
 """At image build: put the shim in front of the application's programs.
 
 The chart runs programs by `/bin/sh -c`, with and without the vendor's entrypoint, so an ENTRYPOINT of ours would never
-run. A program at P moves to `/opt/ca-shim/wrapped` + P; at P stays a small file, the same for all, that starts the shim,
-which finds the program by the file's own path.
+run. A program at P moves to `/opt/ca-shim/wrapped` + P; at P stays a small file, the same for all, that starts the
+shim, which finds the program by the file's own path.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _make_directories(path: str) -> None:
         path = os.path.dirname(path)
     for directory in reversed(missing):
         os.mkdir(directory)
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o755)  # noqa: S103 - programs are for everybody
 
 
 def _move(source: str, target: str) -> None:
@@ -100,5 +100,5 @@ def _write_wrapper(path: str, wrapper: bytes) -> None:
     temporary = f"{path}.ca-shim-new"
     with open(temporary, "wb") as file:
         file.write(wrapper)
-    os.chmod(temporary, 0o755)
+    os.chmod(temporary, 0o755)  # noqa: S103 - a program
     os.rename(temporary, path)
