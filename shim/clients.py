@@ -1,0 +1,398 @@
+"""The TLS clients of an image: how each is found, asked about a server, and understood; and our own handshake.
+
+A client is executed as the application would execute it: with its environment, as its user, never as root by accident.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import time
+
+from shim import become, interpreters, signals
+from shim.accounts import Account
+from shim.errors import ShimError, UnknownUserError
+from shim.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from socket import socket
+    from ssl import SSLContext
+    from typing import Protocol
+
+    from shim.config import Config
+
+    class _Peer(Protocol):
+        """What ssl keeps a certificate of the other side in."""
+
+        def public_bytes(self) -> str:
+            """Give it as PEM."""
+
+
+ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
+SECONDS = 20.0
+_CONNECT_SECONDS = 10.0
+NOT_LOADED = -1  # besides OpenSSL's verify codes, which are positive
+_MAX_SAID = 64 * 1024
+_MAX_REASON = 300
+# Whom root runs clients as where nobody named a user and the default one does not exist: a developer's machine.
+_NOBODY = Account("nobody", 65534, 65534, (65534,), "/")
+
+
+class Server(Record):
+    """A server to connect to; `proxy` is `host:port` of the proxy on the way, "" for none."""
+
+    host: str
+    port: int
+    proxy: str = ""
+    authorization: str = ""  # for the proxy
+
+    @property
+    def authority(self) -> str:
+        """Host and port as a URL has them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address, which is verified otherwise than a name."""
+        return ":" in self.host or re.fullmatch(r"[\d.]+", self.host) is not None
+
+
+class Failure(Record):
+    """Why a handshake of ours failed: OpenSSL's verify code (0 when it did not come to that) and its words."""
+
+    code: int
+    message: str
+
+
+class Answer(Record):
+    """What a client came to, and in which words."""
+
+    state: str
+    reason: str = ""
+
+
+class Kind(Record):
+    """How one kind of client is asked and understood; patterns are tried on `exit N` and all that it said."""
+
+    name: str
+    program: str  # its name on PATH; "" is every Python of the application
+    arguments: tuple[str, ...]  # `{url}` and the like are filled in
+    named: tuple[str, ...]  # added when the server has a name
+    numbered: tuple[str, ...]  # added when it has an address
+    tunnel: tuple[str, ...]  # added when there is a proxy that the client does not find by itself
+    reads: tuple[str, ...]  # variables that point it to a bundle; the first that is set counts
+    refused: str
+    unreachable: str
+    accepted: str
+    script: str = ""
+
+
+class Client(Record):
+    """A client found on this image."""
+
+    kind: Kind
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The kind with the program, as a table shows it."""
+        return f"{self.kind.name} ({self.path})"
+
+
+# Every Python since 2.7.9, and 2.7.5 of CentOS 7: no annotations, no f-strings. ssl knows no proxies.
+_SSL_SCRIPT = """
+import os, ssl, sys
+try:
+    from http.client import HTTPSConnection
+except ImportError:
+    from httplib import HTTPSConnection
+host, port, seconds, proxy = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
+gate = proxy.rpartition(":")
+try:
+    context = ssl.create_default_context()
+    connection = HTTPSConnection(gate[0] or host, int(gate[2] or port), timeout=seconds, context=context)
+    if proxy:
+        word = os.environ.get("PROXY_AUTHORIZATION")
+        connection.set_tunnel(host, port, {"Proxy-Authorization": word} if word else {})
+    connection.connect()
+    sys.stdout.write("accepted")
+except Exception as error:
+    sys.stdout.write("%s: %s" % (type(error).__name__, error))
+"""
+_REQUESTS_SCRIPT = """
+import sys
+try:
+    import requests
+except ImportError:
+    sys.stdout.write("absent")
+    sys.exit(0)
+try:
+    requests.head(sys.argv[1], timeout=float(sys.argv[2]), allow_redirects=False)
+    sys.stdout.write("accepted")
+except Exception as error:
+    sys.stdout.write("%s: %s" % (type(error).__name__, error))
+"""
+_NODE_SCRIPT = """
+const [host, port, proxy] = process.argv.slice(1);
+const tls = require("tls"), http = require("http"), net = require("net");
+const say = line => { console.log(line); process.exit(0); };
+const fail = error => say(`${error.code || error.name}: ${error.message}`);
+const open = socket => tls.connect(
+  { host, port: +port, socket, servername: net.isIP(host) ? undefined : host }, () => say("accepted")
+).on("error", fail);
+if (!proxy) open();
+else {
+  const gate = new URL(`http://${proxy}`), word = process.env.PROXY_AUTHORIZATION;
+  const headers = word ? { "Proxy-Authorization": word } : {};
+  http.request({ host: gate.hostname, port: gate.port, method: "CONNECT", path: `${host}:${port}`, headers })
+    .on("connect", (answer, socket) => answer.statusCode === 200 ? open(socket) : say(`proxy: ${answer.statusCode}`))
+    .on("error", fail).end();
+}
+"""
+_ARGUMENTS = ("-B", "-c", "{script}")
+KINDS = (
+    # Its context is what urllib, http.client and most libraries besides requests use.
+    Kind(
+        "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), ("SSL_CERT_FILE",),
+        r"^(SSL\w*|Certificate)Error", r"^(?!accepted|exit)\w+", r"^accepted", _SSL_SCRIPT,
+    ),
+    # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
+    Kind(
+        "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        r"^SSLError|^(OS|IO)Error: Could not find", r"^(Connect\w*|Proxy\w*)(Error|Timeout)",
+        r"^accepted|BadStatusLine|RemoteDisconnected|^ReadTimeout", _REQUESTS_SCRIPT,
+    ),
+    # curl(1), EXIT CODES: 52 and 56 come after the handshake.
+    Kind(
+        "curl", "curl", ("-sS", "-I", "--max-time", "{seconds}", "{url}"), (), (), (),
+        ("CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+        r"^exit (35|51|58|60|77|82|83|90|91)$", r"^exit (5|6|7|28|97)$", r"^exit (0|8|22|52|56)$",
+    ),
+    # openssl-s_client(1): -brief and -verify_hostname exist since 1.0.2, -proxy since 1.1.0, -proxy_user since 3.0.
+    Kind(
+        "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{authority}"),
+        ("-servername", "{host}", "-verify_hostname", "{host}"), ("-verify_ip", "{host}"), ("-proxy", "{proxy}"),
+        ("SSL_CERT_FILE",),
+        r"verify error|certificate verify failed", r"errno|CONNECT failed|BIO_lookup|[Nn]ame or service", r"^exit 0$",
+    ),
+    # containers/image pings https://HOST/v2/ first; any answer in HTTP comes after the handshake. No stranger is to be
+    # told credentials.
+    Kind(
+        "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (),
+        ("SSL_CERT_FILE",),
+        r"x509: |tls: ", r"dial tcp|lookup |timeout|deadline|proxyconnect|HTTP response to HTTPS|: EOF",
+        r"^exit 0$|status code|StatusCode|HTTP status|manifest|unauthorized|denied|invalid character",
+    ),
+    # Node's roots are its own; the variable adds to them. It knows no proxies.
+    Kind(
+        "node", "node", ("-e", "{script}", "{host}", "{port}", "{proxy}"), (), (), (), ("NODE_EXTRA_CA_CERTS",),
+        r"^\w*(CERT|ISSUER|SIGNATURE|SELF_SIGNED|ERR_SSL|EPROTO)\w*: ", r"^(proxy|E[A-Z_]+): ", r"^accepted",
+        _NODE_SCRIPT,
+    ),
+)  # fmt: skip
+
+
+def runs_as(settings: Config) -> Account | None:
+    """Give whom root is to run clients as, None when we are not root. Raises UnknownUserError for a named user."""
+    try:
+        return become.find_account(settings.user, settings.root)
+    except UnknownUserError:
+        if settings.user_named:
+            raise
+        return _NOBODY
+
+
+def find(environ: Mapping[str, str], bundles: Sequence[str]) -> tuple[Client, ...]:
+    """Find every client by looking at PATH, and at the places of certifi `bundles` for their interpreters."""
+    path = environ.get("PATH", interpreters.DEFAULT_PATH)
+    pythons = tuple(_pythons(path, bundles))
+    found = []
+    for kind in KINDS:
+        programs = (interpreters.which("", kind.program, path),) if kind.program else pythons
+        found += [Client(kind, program) for program in programs if program.startswith("/")]
+    return tuple(found)
+
+
+def _pythons(path: str, bundles: Sequence[str]) -> Iterator[str]:
+    """Give each interpreter once: two names in one venv are one, two venvs of one interpreter are two."""
+    seen = set()
+    for candidate in _candidates(path, bundles):
+        prefix = os.path.dirname(os.path.dirname(candidate))
+        venv = prefix if os.path.isfile(f"{prefix}/pyvenv.cfg") else ""
+        key = venv, os.path.realpath(candidate)
+        if key not in seen and os.access(candidate, os.X_OK):
+            seen.add(key)
+            yield candidate
+
+
+def _candidates(path: str, bundles: Sequence[str]) -> Iterator[str]:
+    for bundle in bundles:
+        if match := re.match(r"(/.*)/lib(?:64)?/(python[\d.]+)/", bundle):
+            prefix, name = match.groups()
+            yield from (f"{prefix}/bin/{each}" for each in (name, "python3", "python"))
+            yield interpreters.which("", name, path)
+    yield from (interpreters.which("", name, path) for name in ("python3", "python"))
+
+
+def ask(
+    client: Client, server: Server, environ: Mapping[str, str], account: Account | None, seconds: float = SECONDS
+) -> Answer:
+    """Execute the client and say whether it accepts the server; a client that does not end in time is killed."""
+    values = {**server._asdict(), "authority": server.authority, "url": f"https://{server.authority}/"}
+    kind = client.kind
+    words = (
+        *kind.arguments,
+        *(kind.numbered if server.is_address else kind.named),
+        *(kind.tunnel if server.proxy else ()),
+    )
+    command = [word.format(**values, script=kind.script, seconds=max(1, int(seconds) - 2)) for word in words]
+    secrets = {"PROXY_AUTHORIZATION": server.authorization} if server.authorization else {}
+    status, said = run([client.path, *command], {**environ, **secrets}, account, seconds)
+    return understand(kind, status, said.decode("utf-8", "replace"))
+
+
+def understand(kind: Kind, status: int, said: str) -> Answer:
+    """Say what an exit status and words mean; what is not known for sure is unclear, never accepted. Pure."""
+    lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
+    if lines[1:] == ["absent"]:
+        return Answer(ABSENT)
+    patterns = ((REFUSED, kind.refused), (UNREACHABLE, kind.unreachable), (ACCEPTED, kind.accepted))
+    for state, pattern in patterns:
+        telling = [line for line in lines if re.search(pattern, line)]
+        if telling:
+            words = [line for line in telling if line != lines[0]] or lines[1:2]
+            return Answer(state, "" if state == ACCEPTED else "".join(words[:1])[:_MAX_REASON])
+    return Answer(UNCLEAR, " ".join(lines[:1] + lines[1:][-1:])[:_MAX_REASON])
+
+
+def run(
+    command: Sequence[str], environ: Mapping[str, str], account: Account | None, seconds: float
+) -> tuple[int, bytes]:
+    """Execute a command as `account` in a process group of its own; gives its exit status and all that it said.
+
+    Whatever of the group is left when the command or the time has ended is killed.
+    """
+    deadline = time.monotonic() + seconds
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        _become_and_execute(command, dict(environ), account, writer)
+    os.close(writer)
+    signals.running.append(child)
+    try:
+        said = _read(reader, deadline)
+        status = _wait(child, deadline)
+    finally:
+        signals.running.remove(child)
+        os.close(reader)
+    return status, said if status != -signal.SIGKILL else said + b"\nkilled: it took too long"
+
+
+def _become_and_execute(command: Sequence[str], environ: dict[str, str], account: Account | None, said: int) -> None:
+    """End in the command, or with 126 and the reason. Nothing of ours runs afterwards."""
+    try:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.chdir("/")
+        become.become(account, environ)
+        become.execute(command, environ)
+    except (OSError, ShimError) as error:
+        os.write(said, str(error).encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(126)
+
+
+def _read(reader: int, deadline: float) -> bytes:
+    """Read to the end, or to the deadline: a descendant outside of the group may hold the pipe for ever."""
+    said = b""
+    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        piece = os.read(reader, 1 << 14)
+        if not piece:
+            break
+        said = (said + piece)[:_MAX_SAID]
+    return said
+
+
+def _wait(child: int, deadline: float) -> int:
+    """Give the exit status; the group is killed while its leader is a zombie, so that its number is nobody else's."""
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def connect(server: Server) -> socket:
+    """Open a connection to the server, through the proxy when there is one. Raises OSError."""
+    import http.client
+    import socket
+
+    if not server.proxy:
+        return socket.create_connection((server.host, server.port), _CONNECT_SECONDS)
+    gate, _, port = server.proxy.rpartition(":")
+    tunnel = http.client.HTTPConnection(gate.strip("[]"), int(port), timeout=_CONNECT_SECONDS)
+    headers = {"Proxy-Authorization": server.authorization} if server.authorization else {}
+    tunnel.set_tunnel(server.host, server.port, headers)
+    tunnel.connect()
+    return tunnel.sock
+
+
+def chain_of(server: Server) -> tuple[tuple[bytes, ...], bool]:
+    """Give what the server sends, as DER, and whether that is all it sends. Trusts nothing; raises OSError."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # only looked at: nothing is said to this server and nothing it says is used
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a weak certificate is to be shown, not refused
+    with connect(server) as plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
+        public: Callable[[], list[bytes]] | None = getattr(tls, "get_unverified_chain", None)  # Python >= 3.13
+        if public:
+            return tuple(public()), True
+        private: Callable[[], list[_Peer]] | None = getattr(getattr(tls, "_sslobj", None), "get_unverified_chain", None)
+        if private:
+            return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in private()), True
+        leaf = tls.getpeercert(binary_form=True)
+        return (leaf,) if leaf else (), False
+
+
+def handshake(server: Server, bundle: bytes, *, partial: bool = False, strict: bool = False) -> Failure | None:
+    """Connect trusting exactly `bundle`, as OpenSSL, requests and Python up to 3.12 verify; None when that works.
+
+    With `partial` an intermediate may be an anchor, as for Go; with both, it is what Python >= 3.13 does.
+    """
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN if partial else 0
+    context.verify_flags |= ssl.VERIFY_X509_STRICT if strict else 0
+    try:
+        _load(context, bundle)
+    except ssl.SSLError as error:
+        return Failure(NOT_LOADED, f"OpenSSL does not load it ({error.reason or error})")
+    try:
+        with connect(server) as plain, context.wrap_socket(plain, server_hostname=server.host):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return Failure(error.verify_code, error.verify_message)
+    except OSError as error:
+        return Failure(0, str(error))
+
+
+def _load(context: SSLContext, bundle: bytes) -> None:
+    """Load as clients do, from a file: `cadata` accepts and refuses other things. The path is never opened twice."""
+    with os.fdopen(os.memfd_create("bundle"), "w+b") as file:
+        file.write(bundle)
+        file.flush()
+        context.load_verify_locations(cafile=f"/proc/self/fd/{file.fileno()}")
