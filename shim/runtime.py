@@ -208,8 +208,9 @@ def _requirements(distribution: metadata.Distribution) -> Iterator[str]:
 
 
 def _files(distribution: metadata.Distribution) -> list[metadata.PackagePath]:
-    # Console scripts lie outside; direct_url.json names a directory of the build.
-    return [file for file in distribution.files or () if ".." not in file.parts and file.name != "direct_url.json"]
+    # Console scripts lie outside; direct_url.json names a directory of the build; bytecode is ours to write.
+    files = [file for file in distribution.files or () if ".." not in file.parts]
+    return [file for file in files if file.name != "direct_url.json" and file.suffix != ".pyc"]
 
 
 def _copy_interpreter(tree: Tree) -> dict[Path, Path]:
@@ -271,8 +272,8 @@ def _write_scripts(tree: Tree, scripts: Iterable[Path]) -> None:
 def _compile(tree: Tree) -> None:
     """Write bytecode that is used without a look at its source, whatever times a copy of the tree has."""
     directories = (str(tree.standard_library), str(tree.site))
-    # -B: what the compiler itself imports would be cached with its time, and then be left as it is.
-    compiler = ("-ISB", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
+    # -B and -f: what the compiler itself imports would be cached with its time, and then be left as it is.
+    compiler = ("-ISB", "-m", "compileall", "-qf", "--invalidation-mode", "unchecked-hash")
     _run(str(tree.interpreter), *compiler, *directories)
 
 
@@ -301,11 +302,11 @@ def _copy(source: Path, target: Path) -> Path:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    """The output of a program; its complaint is shown where its failure would be one."""
-    complaint = None if check else subprocess.DEVNULL
-    done = subprocess.run(  # noqa: S603 a list, and ours
-        command, check=check, stdout=subprocess.PIPE, stderr=complaint, timeout=600
-    )
+    """The output of a program; where its failure matters it ends the build, with all that it said."""
+    done = subprocess.run(command, check=False, capture_output=True, timeout=600)  # noqa: S603 a list, and ours
+    if check and done.returncode:
+        said = (done.stdout + done.stderr).decode(errors="replace")
+        raise AssemblyError(f"{' '.join(command[:6])} ended with {done.returncode}:\n{said}")
     return done.stdout.decode()
 
 
