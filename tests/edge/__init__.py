@@ -1,0 +1,1 @@
+"""What touches the machine, with a directory for `/`."""

@@ -1,0 +1,1 @@
+"""What ends in another program, with real processes."""

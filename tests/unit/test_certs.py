@@ -1,0 +1,279 @@
+"""Bytes to certificates: every form that is accepted, and a reason for every one that is not."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs7, pkcs12
+
+from shim import certs
+from tests.certificates import (
+    ANY_USAGE,
+    CLIENT_AUTH,
+    SERVER_AUTH,
+    TRUST_SETTINGS,
+    VERSION_1,
+    Issued,
+    armour,
+    intermediate,
+    issue,
+    leaf,
+    pems,
+    root,
+)
+
+A, B, C = root("A"), root("B"), root("C")
+AS_TEXT = b"Certificate:\n    Data:\n        Version: 3 (0x2)\n        Issuer: CN = A\n        Subject: CN = A\n"
+P7 = [A.certificate, B.certificate]
+
+
+def parse(content: bytes) -> certs.Parsed:
+    return certs.parse((("/custom-certs/file", content),))
+
+
+def found(content: bytes) -> list[str]:
+    return [each.sha256 for each in parse(content).certificates]
+
+
+def detail(parsed: certs.Parsed, name: str) -> list[object]:
+    return [dict(note.details)[name] for note in parsed.notes]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(A.pem, id="PEM"),
+        pytest.param(A.pem.rstrip(b"\n"), id="PEM without final newline"),
+        pytest.param(A.pem.replace(b"\n", b"\r\n"), id="PEM with CRLF"),
+        pytest.param(A.pem.replace(b"\n", b"\r"), id="PEM with CR alone"),
+        pytest.param(b"\xef\xbb\xbf" + A.pem, id="PEM with a byte order mark"),
+        pytest.param(textwrap.indent(A.pem.decode(), "    ").encode(), id="PEM indented as in YAML"),
+        pytest.param(textwrap.indent(A.pem.decode(), "\t").encode(), id="PEM indented by tabs"),
+        pytest.param(AS_TEXT + A.pem, id="PEM after openssl's text"),
+        pytest.param("# Főtanúsítvány\n".encode() + A.pem + b"# end\n", id="PEM between comments"),
+        pytest.param(b"Bag Attributes\n    friendlyName: a\n" + A.pem, id="PEM with bag attributes"),
+        pytest.param(A.pem.replace(b"\n", b" \n"), id="PEM with blanks at the ends of its lines"),
+        pytest.param(armour("X509 CERTIFICATE", A.der), id="X509 CERTIFICATE"),
+        pytest.param(armour("TRUSTED CERTIFICATE", A.der + TRUST_SETTINGS), id="TRUSTED CERTIFICATE"),
+        pytest.param(armour("TRUSTED CERTIFICATE", A.der), id="TRUSTED CERTIFICATE without trust settings"),
+        pytest.param(A.der, id="DER"),
+        pytest.param(A.pem + A.pem, id="the same twice"),
+        pytest.param(A.key_pem + A.pem, id="key before certificate"),
+        pytest.param(A.pem + armour("X509 CRL", b"\x30\0"), id="beside a revocation list"),
+        pytest.param(pkcs7.serialize_certificates([A.certificate], Encoding.PEM), id="PKCS#7 in PEM"),
+        pytest.param(pkcs7.serialize_certificates([A.certificate], Encoding.DER), id="PKCS#7 in DER"),
+        pytest.param(
+            armour("PKCS #7 SIGNED DATA", pkcs7.serialize_certificates([A.certificate], Encoding.DER)),
+            id="PKCS#7 under its long name",
+        ),
+    ],
+)
+def test_the_certificate_is_found_in_every_form(content: bytes) -> None:
+    assert found(content) == [A.sha256]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(pems(A, B, C), id="PEM"),
+        pytest.param(A.pem.rstrip(b"\n") + pems(B, C), id="PEM concatenated without a newline between"),
+        pytest.param(A.pem + pkcs7.serialize_certificates([B.certificate, C.certificate], Encoding.PEM), id="mixed"),
+    ],
+)
+def test_every_certificate_of_a_file_is_found(content: bytes) -> None:
+    assert sorted(found(content)) == sorted([A.sha256, B.sha256, C.sha256])
+
+
+def test_certificates_keep_the_order_of_the_files() -> None:
+    parsed = certs.parse((("/1", C.pem), ("/2", pems(A, C)), ("/3", B.pem)))
+
+    assert [each.sha256 for each in parsed.certificates] == [C.sha256, A.sha256, B.sha256]
+
+
+def test_a_certificate_in_two_files_is_reported_from_the_first() -> None:
+    parsed = certs.parse((("/first", A.pem), ("/second", A.pem)))
+
+    assert [each.file for each in parsed.certificates] == ["/first"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(armour("TRUSTED CERTIFICATE", A.der + TRUST_SETTINGS), id="trust settings"),
+        pytest.param(b"secret\n" + A.pem + A.key_pem, id="text and key around it"),
+        pytest.param(A.pem.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param(A.der, id="DER"),
+    ],
+)
+def test_a_certificate_is_encoded_anew_and_its_surroundings_are_left_behind(content: bytes) -> None:
+    assert parse(content).certificates[0].pem == A.pem
+
+
+BROKEN = A.pem.splitlines(keepends=True)
+HOLE = b"".join(BROKEN[:3] + BROKEN[5:])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"".join(BROKEN[:4]), "truncated", id="no END line"),
+        pytest.param(HOLE, "no certificate that can be parsed", id="a hole in it"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n", "not base64", id="no base64"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\nA\n-----END CERTIFICATE-----\n", "not base64", id="odd base64"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "not base64", id="nothing in it"),
+        pytest.param(A.pem.replace(b"END CERT", b"END TRUST"), "does not match", id="another END line"),
+        pytest.param(armour("CERTIFICATE", A.der + b"\0"), "no certificate that can be parsed", id="bytes behind it"),
+        pytest.param(armour("TRUSTED CERTIFICATE", b"\x30"), "no certificate that can be parsed", id="one byte"),
+        pytest.param(armour("TRUSTED CERTIFICATE", b"\x30\x05abc"), "no certificate", id="shorter than it says"),
+        pytest.param(armour("PKCS7", b"\x30\0"), "PKCS#7", id="empty PKCS#7"),
+        pytest.param(armour("PKCS7", A.der), "PKCS#7", id="certificate under the name of PKCS#7"),
+    ],
+)
+def test_a_bad_block_is_refused_with_file_number_and_reason(content: bytes, reason: str) -> None:
+    parsed = parse(B.pem + content)
+    note = parsed.notes[0]
+    details = dict(note.details)
+
+    assert (note.event, note.code, details["file"], details["block"]) == ("block.refused", 65, "/custom-certs/file", 2)
+    assert reason in str(details["reason"])
+
+
+@pytest.mark.parametrize("bad", [pytest.param(b"".join(BROKEN[:4]), id="truncated"), pytest.param(HOLE, id="hole")])
+def test_a_bad_block_costs_no_other_block(bad: bytes) -> None:
+    assert found(B.pem + bad + C.pem) == [B.sha256, C.sha256]
+
+
+def test_hundreds_of_bad_blocks_do_not_flood_the_log() -> None:
+    parsed = parse(HOLE * 500 + B.pem)
+
+    assert (len(parsed.notes), parsed.notes[-1].event) == (21, "file.refused")
+    assert "480 further blocks" in str(detail(parsed, "reason")[-1])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "empty", id="empty file"),
+        pytest.param(b" \n\t\n", "empty", id="blank file"),
+        pytest.param(b"hello\n", "neither PEM nor DER", id="text"),
+        pytest.param(A.pem.decode().encode("utf-16"), "UTF-16", id="UTF-16 text"),
+        pytest.param(A.pem.decode().encode("utf-16-be"), "neither PEM nor DER", id="UTF-16 without a mark"),
+        pytest.param(b"\xfe\xff" + A.pem.decode().encode("utf-16-be"), "UTF-16", id="UTF-16 of the other end"),
+        pytest.param(b"\xfe\xed\xfe\xed\0\0\0\2", "Java key store", id="Java key store"),
+        pytest.param(A.key_der, "key", id="key in DER"),
+        pytest.param(
+            pkcs12.serialize_key_and_certificates(None, None, None, [A.certificate], BestAvailableEncryption(b"x")),
+            "PKCS#12",
+            id="PKCS#12",
+        ),
+        pytest.param(A.der[:-5], "neither a certificate", id="truncated DER"),
+        pytest.param(A.der + b"\n", "neither a certificate", id="DER with a newline behind it"),
+        pytest.param(armour("X509 CRL", b"\x30\0"), "no certificate among 1", id="revocation list"),
+        pytest.param(b"-----BEGIN " + b"A" * 100 + b"-----\n", "no certificate", id="endless label"),
+        pytest.param(b"-----BEGIN \n", "no certificate", id="label without end"),
+        pytest.param(b"\x30", "neither a certificate", id="one byte of DER"),
+        pytest.param(b"\0" * 4096, "neither PEM nor DER", id="zeros"),
+    ],
+)
+def test_a_file_without_a_certificate_is_refused_with_the_reason(content: bytes, reason: str) -> None:
+    parsed = parse(content)
+
+    assert ([note.event for note in parsed.notes], parsed.certificates) == (["file.refused"], ())
+    assert reason in str(detail(parsed, "reason")[0])
+
+
+def test_a_file_without_a_certificate_is_a_notice_and_no_problem() -> None:
+    assert parse(b"hello").notes[0].code == 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(A.key_pem, id="alone"),
+        pytest.param(A.key_pem + A.pem, id="before the certificate"),
+        pytest.param(A.pem + A.key_pem, id="behind the certificate"),
+        pytest.param(A.pem + armour("RSA PRIVATE KEY", b"\x30\0"), id="RSA"),
+        pytest.param(A.pem + armour("ENCRYPTED PRIVATE KEY", b"\x30\0"), id="encrypted"),
+        pytest.param(A.pem + armour("OPENSSH PRIVATE KEY", b"\x30\0"), id="OpenSSH's"),
+        pytest.param(A.pem + A.key_pem[:60], id="truncated"),
+        pytest.param(A.pem + A.key_pem + B.key_pem, id="two of them"),
+    ],
+)
+def test_a_private_key_is_named_once_and_is_no_problem(content: bytes) -> None:
+    notes = parse(content).notes
+
+    assert [(note.event, note.code) for note in notes] == [("key.ignored", 0)]
+
+
+def test_a_private_key_gets_into_no_description() -> None:
+    parsed = parse(A.pem + A.key_pem)
+    body = A.key_pem.splitlines()[1]
+
+    assert body not in repr(parsed).encode()
+
+
+def test_more_certificates_than_the_limit_are_left_out_and_that_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certs, "MAX_CERTIFICATES", 2)
+    parsed = parse(pems(A, B, C))
+
+    assert [each.sha256 for each in parsed.certificates] == [A.sha256, B.sha256]
+    assert [(note.event, note.code) for note in parsed.notes] == [("source.limit", 65)]
+
+
+WEAK_EC = ec.generate_private_key(ec.SECP192R1())
+WEAK_RSA = rsa.generate_private_key(65537, 1024)
+
+
+@pytest.mark.parametrize(
+    ("issued", "traits"),
+    [
+        pytest.param(A, set(), id="a root as it should be"),
+        pytest.param(intermediate(), {"issued-by-another"}, id="an intermediate"),
+        pytest.param(leaf(), {"issued-by-another", "not-ca"}, id="a leaf"),
+        pytest.param(issue(ca=False), {"not-ca"}, id="self-signed leaf"),
+        pytest.param(issue(ca=None), {"no-basic-constraints"}, id="no basicConstraints"),
+        pytest.param(issue(critical=False), {"not-critical"}, id="basicConstraints not critical"),
+        pytest.param(issue(usage=[CLIENT_AUTH]), {"no-server-auth"}, id="clientAuth alone"),
+        pytest.param(issue(usage=[CLIENT_AUTH, SERVER_AUTH]), set(), id="clientAuth and serverAuth"),
+        pytest.param(issue(usage=[ANY_USAGE]), set(), id="any usage"),
+        pytest.param(issue(key=WEAK_RSA), {"weak-key"}, id="RSA of 1024 bits"),
+        pytest.param(issue(key=WEAK_EC), {"weak-key"}, id="EC of 192 bits"),
+        pytest.param(issue(key=ec.generate_private_key(ec.SECP224R1())), set(), id="EC of 224 bits"),
+    ],
+)
+def test_traits_say_what_stores_and_clients_object_to(issued: Issued, traits: set[str]) -> None:
+    assert issued.parsed.traits == traits
+
+
+def test_a_certificate_of_version_1_says_so() -> None:
+    assert parse(VERSION_1).certificates[0].traits == {"v1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        pytest.param("Acme Root CA 2", "acme-root-ca-2", id="plain"),
+        pytest.param("../../etc/passwd", "etc-passwd", id="path"),
+        pytest.param("Főtanúsítvány", "f-tan-s-tv-ny", id="not ASCII"),
+        pytest.param("日本", "ca", id="no ASCII at all"),
+        pytest.param("x" * 60, "x" * 40, id="long"),
+        pytest.param("a\nb", "a-b", id="newline"),
+        pytest.param("Acme, Inc.", "acme", id="comma"),
+    ],
+)
+def test_the_name_of_an_anchor_is_made_of_the_common_name(name: str, slug: str) -> None:
+    assert issue(name).parsed.slug == slug
+
+
+def test_every_detail_of_a_certificate_is_told() -> None:
+    details = dict(A.parsed.details(reason="why"))
+
+    assert details == {
+        "subject": "CN=A",
+        "sha256": A.sha256,
+        "not_after": "2043-11-04T00:00:00Z",
+        "file": "/custom-certs/ca.pem",
+        "reason": "why",
+    }

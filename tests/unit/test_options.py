@@ -1,0 +1,67 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from shim import __version__, cli, options
+from shim.errors import UsageError
+from shim.options import Parsed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parsed"),
+    [
+        pytest.param(["install"], Parsed("install", {}, "", []), id="install"),
+        pytest.param(["install", "--root", "/r"], Parsed("install", {}, "/r", []), id="root"),
+        pytest.param(["run", "--", "echo", "x"], Parsed("run", {}, "", ["echo", "x"]), id="run"),
+        pytest.param(["run", "echo", "--user", "x"], Parsed("run", {}, "", ["echo", "--user", "x"]), id="no dashes"),
+        pytest.param(["run", "--", "--", "x"], Parsed("run", {}, "", ["--", "x"]), id="dashes of the command"),
+        pytest.param(["run", "--off", "--", "x"], Parsed("run", {"CA_SHIM": "off"}, "", ["x"]), id="off"),
+        pytest.param(
+            ["run", "--user", "root", "--", "x", "--help"],
+            Parsed("run", {"CA_SHIM_USER": "root"}, "", ["x", "--help"]),
+            id="the command's own help",
+        ),
+        pytest.param(["run"], Parsed("run", {}, "", []), id="no command"),
+        pytest.param(["wrap", "a", "b"], Parsed("wrap", {}, "", ["a", "b"]), id="wrap"),
+    ],
+)
+def test_a_command_line_is_understood(arguments: list[str], parsed: Parsed) -> None:
+    assert options.parse(arguments) == parsed
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param(["unknown"], id="unknown command"),
+        pytest.param(["install", "--unknown"], id="unknown option"),
+        pytest.param(["install", "word"], id="word too many"),
+        pytest.param(["install", "--user"], id="option without its value"),
+        pytest.param(["install", "--us", "root"], id="abbreviated option"),
+        pytest.param(["wrap"], id="nothing to wrap"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error_that_names_the_help(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match=r": see ca-shim( \w+)? --help$"):
+        options.parse(arguments)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["install", "--help"], ["run", "--help"]], ids=" ".join)
+def test_help_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        options.parse(arguments)
+
+    assert (end.value.code, capsys.readouterr().out.startswith("usage: ca-shim")) == (0, True)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse(["--version"])
+
+    assert capsys.readouterr().out.startswith(f"ca-shim {__version__}")
+
+
+def test_every_command_but_run_is_wired() -> None:
+    assert {row.name for row in options.COMMANDS} == {"run", *cli._COMMANDS}  # noqa: SLF001 - the table is the wiring
