@@ -45,6 +45,7 @@ def _clean_own_environment() -> None:
     """Drop what would steer our own libraries; the application gets its environment as it was."""
     for name in [name for name in os.environ if name.startswith(families.LIBRARY_VARIABLES)]:
         del os.environ[name]
+    os.environ["OPENSSL_CONF"] = os.devnull  # without it, ours would read the image's, and map what that names
 
 
 def _run(settings: Config, environ: dict[str, str], command: Sequence[str], started: float) -> None:
