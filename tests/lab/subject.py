@@ -76,7 +76,7 @@ class Subject:
 
     def checksums(self, *paths: str) -> str:
         """One line for every file below these paths, by content."""
-        return self.run("sh", "-c", f"find -L {' '.join(paths)} -type f | sort | xargs sha256sum", user="0").stdout
+        return self.run("sh", "-c", f"find -L {' '.join(paths)} -type f | sort | xargs -r sha256sum", user="0").stdout
 
     def restart(self, patience: int = 10) -> None:
         """`docker restart`, until the application is ready again."""
