@@ -260,12 +260,11 @@ def understand(kind: Kind, status: int, said: str) -> Answer:
     lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
     if lines[1:] == ["absent"]:
         return Answer(ABSENT)
-    patterns = ((REFUSED, kind.refused), (UNREACHABLE, kind.unreachable), (ACCEPTED, kind.accepted))
-    for state, pattern in patterns:
-        telling = [line for line in lines if re.search(pattern, line)]
+    for state, pattern in ((REFUSED, kind.refused), (UNREACHABLE, kind.unreachable), (ACCEPTED, kind.accepted)):
+        telling = {line: match for line in lines if (match := re.search(pattern, line))}
         if telling:
-            words = [line for line in telling if line != lines[0]] or lines[1:2]
-            return Answer(state, "" if state == ACCEPTED else "".join(words[:1])[:_MAX_REASON])
+            words = [line[match.start() :] for line, match in telling.items() if line != lines[0]] or lines[1:2]
+            return Answer(state, "" if state == ACCEPTED else "".join(words[:1]).strip(' "')[:_MAX_REASON])
     return Answer(UNCLEAR, " ".join(lines[:1] + lines[1:][-1:])[:_MAX_REASON])
 
 

@@ -10,8 +10,10 @@ import socket
 import ssl
 import sys
 import time
+import warnings
 
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from shim import bundle, certs, clients, families, host, plan, reading, reconcile, sources
@@ -194,7 +196,7 @@ def ask_go(server: Server, environ: Mapping[str, str]) -> Asked:
     path = environ.get("SSL_CERT_FILE") or next(filter(os.path.isfile, families.OS_BUNDLES), "")
     failure = clients.handshake(server, reading.read_or_none(path) or b"", partial=True)
     answer = Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED)
-    return Asked(f"Go programs, by search path ({path})", variable, answer)
+    return Asked("Go programs, by search path", variable, answer)
 
 
 # --- whom to connect to -----------------------------------------------------------------------------------------------
@@ -354,7 +356,9 @@ def _content(path: str) -> bytes | None:
 
 def link_of(der: bytes) -> Link:
     """Describe a certificate that a server sends. Raises ValueError."""
-    parsed = x509.load_der_x509_certificate(der)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        parsed = x509.load_der_x509_certificate(der)
     return Link(
         subject=parsed.subject.rfc4514_string() or "(empty subject)",
         issuer=parsed.issuer.rfc4514_string() or "(empty issuer)",
@@ -391,7 +395,7 @@ def _sources(parsed: x509.Certificate) -> Iterator[str]:
 
 # --- diagnosis: pure --------------------------------------------------------------------------------------------------
 
-_MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]} and restart, or run `ca-shim install`"
+_MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]}, then restart or run `ca-shim install`"
 _MEND = "restore the file from its package, or unset the variable; then run `ca-shim install`"
 _REISSUE = "have the certificate reissued"
 
@@ -423,7 +427,7 @@ def _missing_issuer(case: Case) -> Finding:
         )
     if in_store and not any("issued-by-another" in each.traits for each in in_store):
         problem = f"a CA named {name} is trusted, but it did not sign what the server sends: it has another key"
-        return Finding("other-key", problem, f"get the present one from whoever runs the CA, and {_MOUNT}")
+        return Finding("other-key", problem, f"get the present one from whoever runs the CA, {_MOUNT}")
     return _incomplete(case, path, in_store)
 
 
@@ -435,16 +439,16 @@ def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certifica
     if alone:
         problem = f"the CA {alone[0].subject} is only an intermediate, and its root is not trusted"
         root = _issuer_above(alone[0], known) if in_store else name
-        return Finding("only-intermediate", problem, f"get its root, {root}, and {_MOUNT}")
+        return Finding("only-intermediate", problem, f"get its root, {root}, {_MOUNT}")
     if len(path) == 1 and len(case.chain) == 1:
         fetch = f" (it says that its issuer can be fetched from {path[0].sources[0]})" if path[0].sources else ""
         problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here{fetch}"
         remedy = f"if that is an intermediate, have the server send it (its full chain); if it is a root, {_MOUNT}"
-        return Finding("intermediate-not-sent", problem, remedy)
+        return Finding("intermediate-not-sent" if case.mounted else "issuer-unknown", problem, remedy)
     if len(path) == 1:
         problem = f"none of what the server sends is {name}, which issued the server's certificate"
         return Finding("intermediate-not-sent", problem, "have the server send the right chain")
-    return Finding("root-not-mounted", f"the root {name} is not trusted here", f"get it and {_MOUNT}")
+    return Finding("root-not-mounted", f"the root {name} is not trusted here", f"get it, {_MOUNT}")
 
 
 def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str:
@@ -489,7 +493,7 @@ def _expired(case: Case) -> Finding:
             return Finding("expired", problem, "renew it on the server")
     old = [each for each in case.held if each.subject_id == case.chain[-1].issuer_id and each.not_after < case.now]
     problem = f"the trusted CA {old[0].subject if old else case.chain[-1].issuer} has expired"
-    return Finding("expired", problem, f"get its successor and {_MOUNT}")
+    return Finding("expired", problem, f"get its successor, {_MOUNT}")
 
 
 def _not_yet_valid(case: Case) -> Finding:
@@ -508,11 +512,12 @@ _RULES = {
 def _findings(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]) -> Iterator[Finding]:
     """Say what follows from all answers together: the same cause once, and who hides a store."""
     counting = [each for each in verdicts if each.store.in_force]
-    accepting = [each.store.path for each in verdicts if each.failure is None and not each.store.variable]
+    accepted = (each.store for each in verdicts if each.failure is None and not each.store.variable)
+    accepting = [store.path for store in sorted(accepted, key=lambda store: not store.in_force)]  # the hidden ones last
     for each in counting:
         if each.failure and each.store.variable and not each.store.ours and accepting:
             variable, path = each.store.variable, each.store.path
-            problem = f"{variable} points to {path}, which hides {accepting[0]}, where the server is accepted"
+            problem = f"{variable} points to {path}, which hides {accepting[-1]}, where the server is accepted"
             remedy = f"unset {variable}; or start the application through ca-shim, which merges the two"
             yield Finding("variable-hides-stores", problem, remedy)
         elif each.finding:

@@ -1,0 +1,468 @@
+"""`ca-shim selftest`: a throwaway CA, TLS servers on loopback, every client before and after; all undone afterwards.
+
+As root in the image the stores are changed in place, as a start would change them; elsewhere a temporary directory
+holds override bundles and nothing of the machine is touched. The keys exist in memory only. A selftest that is killed
+leaves a CA that is in no source, so the next start removes it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import signal
+import socketserver
+import ssl
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from shim import bundle, clients, families, host, probe, reconcile, signals, sources, verify
+from shim.clients import ABSENT, ACCEPTED, REFUSED, Answer, Server
+from shim.errors import NotUpdatedError, UsageError
+from shim.log import printable
+from shim.reconcile import Outcome
+from shim.record import Record
+from shim.sources import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType, TracebackType
+    from typing import Self
+
+    from shim.accounts import Account
+    from shim.config import Config
+    from shim.snapshot import Snapshot
+
+_SECONDS = 10.0  # a client
+_HOST = "127.0.0.1"
+_LIFE = dt.timedelta(hours=1)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_EXPECTED = (REFUSED, ACCEPTED, REFUSED)
+
+
+class Row(Record):
+    """What one client came to: before and after the CA was installed, and at a server of another CA afterwards."""
+
+    client: str
+    before: Answer
+    after: Answer
+    unknown: Answer
+
+    @property
+    def good(self) -> bool:
+        """Whether it is as it should be."""
+        return (self.before.state, self.after.state, self.unknown.state) == _EXPECTED
+
+
+class Report(Record):
+    """All that was tried."""
+
+    mode: str
+    user: str
+    stores: tuple[tuple[str, str], ...]  # (bundle, "in place" or "override")
+    rows: tuple[Row, ...]
+    problems: tuple[str, ...]
+    left: tuple[str, ...]  # what is not as it was before
+
+    @property
+    def good(self) -> bool:
+        """Whether every client is served by this image, and all is as it was."""
+        return bool(self.rows) and all(row.good for row in self.rows) and not self.problems and not self.left
+
+
+def main(settings: Config, environ: Mapping[str, str], as_json: bool) -> int:  # noqa: FBT001 - as the command line has it
+    """Prove every client found on this machine; gives 0 when all is well, 1 when not, as shells do after a signal."""
+    if settings.root:
+        raise UsageError("selftest tries the clients of the running system: leave --root out")
+    account = clients.runs_as(settings)
+    with _Interruption() as interruption, _directory(environ) as directory:
+        report = _try(_bench(settings, environ, account, directory), interruption)
+    _print(json.dumps(document(report), indent=2) if as_json else text(report))
+    return 128 + interruption.number if interruption.number else 0 if report.good else 1
+
+
+def _print(said: str) -> None:
+    sys.stdout.write(said + "\n")
+
+
+# --- what is tried ----------------------------------------------------------------------------------------------------
+
+
+class Bench(Record):
+    """Where and how it is tried; `config` reads its sources from `directory` only."""
+
+    settings: Config
+    config: Config
+    environ: dict[str, str]
+    account: Account | None
+    directory: str
+
+
+def _bench(settings: Config, environ: Mapping[str, str], account: Account | None, directory: str) -> Bench:
+    """Keep what the sources ask for now as files of ours: then nothing real is withdrawn, whatever happens to them."""
+    intake = sources.read("", settings.sources)
+    decision = reconcile.decide(intake, host.look(settings, environ, ()), time.time())
+    os.mkdir(f"{directory}/kept")
+    if decision.wanted:
+        _write(f"{directory}/kept/ca.pem", b"".join(each.pem for each in decision.wanted))
+    config = settings._replace(sources=(Source(f"{directory}/kept"),), in_place=_is_in_place(settings))
+    if not config.in_place:
+        config = config._replace(bundle_dir=f"{directory}/bundles")
+    direct = {"NO_PROXY": _HOST, "no_proxy": _HOST}
+    return Bench(settings, config, {**environ, **direct}, account, directory)
+
+
+def _is_in_place(settings: Config) -> bool:
+    return os.geteuid() == 0 and sys.executable.startswith(families.HOME + "/") and not settings.off
+
+
+def _try(bench: Bench, interruption: _Interruption) -> Report:
+    trusted, unknown = _site(sends_intermediate=True), _site(sends_intermediate=False)
+    with _serving([trusted.context, unknown.context]) as ports:
+        first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
+        before = host.look(bench.settings, bench.environ, ())
+        found = clients.find(bench.environ, [store.path for store in before.certifi])
+        asking = _Asking(found, [Server(_HOST, port) for port in ports], bench.account, interruption)
+        try:
+            rows, outcome = _compare(bench, asking, _applied(bench.environ, first), trusted.root)
+        finally:
+            left = _undo(bench, before, trusted.root)
+    account = bench.account
+    user = f"{account.name} ({account.uid})" if account else f"uid {os.geteuid()}"
+    problems = [f"{note.event}: {dict(note.details).get('reason')}" for note in outcome.problems]
+    problems += [f"stopped by {signal.Signals(interruption.number).name}"] if interruption.number else []
+    mode = "in place" if bench.config.in_place else "nothing of this machine is changed"
+    return Report(mode, user, outcome.stores, rows, tuple(problems), left)
+
+
+def _compare(bench: Bench, asking: _Asking, environ: Mapping[str, str], root: bytes) -> tuple[tuple[Row, ...], Outcome]:
+    """Ask every client before and after; a signal leaves out what has not begun."""
+    before = asking.all(0, environ)
+    outcome = _install(bench, root) if before else Outcome({})
+    application = _applied(bench.environ, outcome)
+    after = asking.all(0, application) if before else {}
+    unknown = asking.all(1, application) if after else {}
+    rows = (Row(name, before[name], after[name], answer) for name, answer in unknown.items())
+    return tuple(row for row in rows if row.before.state != ABSENT), outcome
+
+
+def _install(bench: Bench, root: bytes) -> Outcome:
+    os.mkdir(f"{bench.directory}/ca")
+    _write(f"{bench.directory}/ca/ca.pem", root)
+    both = (*bench.config.sources, Source(f"{bench.directory}/ca"))
+    return reconcile.reconcile(bench.config._replace(sources=both), bench.environ, (), time.time())
+
+
+def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
+    """Give the environment of an application that is started now."""
+    kept = {name: value for name, value in environ.items() if name not in outcome.restored}
+    restored = {name: value for name, value in outcome.restored.items() if value is not None}
+    return {**kept, **restored, **outcome.variables}
+
+
+def _undo(bench: Bench, before: Snapshot, root: bytes) -> tuple[str, ...]:
+    """Withdraw the throwaway CA; gives the stores that are not as before."""
+    reconcile.reconcile(bench.config, bench.environ, (), time.time())
+    after = host.look(bench.settings, bench.environ, ())
+    return tuple(differing(before, after, bundle.fingerprints(root)))
+
+
+def differing(before: Snapshot, after: Snapshot, thrown: frozenset[str]) -> Iterator[str]:
+    """Give the paths of stores that are not as before, or hold a certificate of `thrown`. Pure."""
+    had, have = verify.holdings(before), verify.holdings(after)
+    contents = {store.path: store.content for store in before.certifi}
+    for store in after.certifi:
+        if contents.pop(store.path, None) != store.content:
+            yield store.path
+    yield from contents
+    if (before.os.anchors, before.os.state) != (after.os.anchors, after.os.state):
+        yield "the operating system's anchors"
+    for path in had.keys() | have.keys():
+        if had.get(path) != have.get(path) or thrown & have.get(path, frozenset()):
+            yield path
+
+
+class _Asking:
+    """Asks all clients the same, until a signal comes."""
+
+    def __init__(
+        self,
+        found: tuple[clients.Client, ...],
+        servers: list[Server],
+        account: Account | None,
+        interruption: _Interruption,
+    ) -> None:
+        self._found = found
+        self._servers = servers
+        self._account = account
+        self._interruption = interruption
+
+    def all(self, number: int, environ: Mapping[str, str]) -> dict[str, Answer]:
+        """Give every client's answer by its name, none after a signal."""
+        server, answers = self._servers[number], {}
+        for client in self._found:
+            with self._interruption.killing():
+                answers[client.name] = clients.ask(client, server, environ, self._account, _SECONDS)
+            if self._interruption.number:
+                return {}
+        go = probe.ask_go(server, environ)
+        return {**answers, go.client: go.answer}
+
+
+class _Interruption:
+    """Within the block a signal is remembered instead of ending us: what was installed has to be undone first."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._kills = False
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in (number for number, handler in self._before.items() if handler is not signal.SIG_IGN):
+            signal.signal(number, self._remember)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self.number = number
+        for group in signals.running if self._kills else ():
+            os.killpg(group, signal.SIGKILL)
+
+    @contextmanager
+    def killing(self) -> Iterator[None]:
+        """Within the block a signal also ends what runs: a client, never a tool that is changing a store."""
+        self._kills = True
+        try:
+            yield
+        finally:
+            self._kills = False
+
+
+@contextmanager
+def _directory(environ: Mapping[str, str]) -> Iterator[str]:
+    """Give a directory of our own that others can pass through; it is gone afterwards."""
+    shared = [os.path.dirname(name) for name in families.BUNDLE_DIRECTORIES if "{uid}" in name]
+    for parent in shared:
+        place = parent.format(tmp=environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the directory made in it is ours
+        try:
+            directory = tempfile.mkdtemp(prefix="ca-shim-selftest-", dir=place)
+        except OSError:
+            continue
+        break
+    else:
+        raise NotUpdatedError("no temporary directory is writable: mount a tmpfs on /tmp")
+    try:
+        os.chmod(directory, 0o711)  # noqa: S103 - the clients' user must reach the bundles in it
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+
+
+# --- the CAs and the servers ------------------------------------------------------------------------------------------
+
+
+class _Issued(Record):
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        """The certificate as PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+class _Site(Record):
+    """A server's side of TLS, and the CA that it takes to accept it; the CA's key is gone."""
+
+    root: bytes
+    context: ssl.SSLContext
+
+
+def _site(*, sends_intermediate: bool) -> _Site:
+    root = _issue(f"ca-shim selftest {secrets.token_hex(4)}", None)
+    issuer = _issue(f"{_name(root)} intermediate", root) if sends_intermediate else root
+    leaf = _issue(_HOST, issuer, address=_HOST)
+    plain = serialization.NoEncryption()
+    key = leaf.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    chain = leaf.pem + (issuer.pem if sends_intermediate else b"")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with os.fdopen(os.memfd_create("server"), "w+b") as file:
+        file.write(key + chain)
+        file.flush()
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+    return _Site(root.pem, context)
+
+
+def _name(issued: _Issued) -> str:
+    return str(issued.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+
+def _issue(name: str, issuer: _Issued | None, address: str = "") -> _Issued:
+    """Make a CA, or the certificate of a server at `address`, that holds for an hour."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    signer = issuer.key if issuer else key
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _LIFE)
+        .not_valid_after(now + _LIFE)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .add_extension(x509.BasicConstraints(ca=not address, path_length=None), critical=True)
+        .add_extension(_usage(signs=not address), critical=True)
+    )
+    if address:
+        place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        builder = builder.add_extension(place, critical=False)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    return _Issued(builder.sign(signer, hashes.SHA256()), key)
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs, content_commitment=False, key_encipherment=False, data_encipherment=False,
+        key_agreement=False, key_cert_sign=signs, crl_sign=signs, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+@contextmanager
+def _serving(contexts: list[ssl.SSLContext]) -> Iterator[list[int]]:
+    """Serve on loopback while the block lasts, in a process of its own: this one forks, and so must have no threads."""
+    servers = [_Server(context) for context in contexts]
+    ports = [server.socket.getsockname()[1] for server in servers]
+    ended, ends = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(ends)
+        _serve(servers, ended)
+    os.close(ended)
+    try:
+        for server in servers:
+            server.server_close()  # the child's copy stays open
+        yield ports
+    finally:
+        os.close(ends)
+        os.waitpid(child, 0)
+
+
+def _serve(servers: list[_Server], ended: int) -> None:
+    """Serve until the other process closes the pipe, or is no more. Never returns."""
+    try:
+        os.setpgid(0, 0)
+        for server in servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        os.read(ended, 1)
+    finally:
+        os._exit(0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """A page, and a registry with one image, as far as a client that trusts it goes."""
+
+    timeout = _SECONDS
+
+    def do_GET(self) -> None:
+        manifest = "manifests" in self.path
+        kind = "application/vnd.docker.distribution.manifest.v2+json" if manifest else "application/json"
+        body = b'{"schemaVersion": 2, "mediaType": "%s", "config": {}, "layers": []}' % kind.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Docker-Distribution-API-Version", "registry/2.0")
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the library's name
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing: the table is what is read."""
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """The handshake is made in the connection's own thread; clients that refuse are no error."""
+
+    daemon_threads = True
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__((_HOST, 0), _Handler)
+        self._context = context
+
+    def get_request(self) -> tuple[ssl.SSLSocket, object]:
+        connection, address = super().get_request()
+        connection.settimeout(_SECONDS)
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A refused handshake is what half of the clients are here for."""
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def text(report: Report) -> str:
+    """Render a report for people; what clients said is escaped. Pure."""
+    return "\n".join(map(printable, _lines(report)))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    width = max([len(row.client) for row in report.rows], default=0) + 2
+    yield f"{report.mode}; clients run as {report.user}"
+    yield from (f"{path}: {how}" for path, how in report.stores)
+    yield f"{'client':{width}}{'before':16}{'after':16}{'unknown CA':16}"
+    for row in report.rows:
+        states = "".join(f"{answer.state:16}" for answer in (row.before, row.after, row.unknown))
+        yield f"{row.client:{width}}{states}{'ok' if row.good else 'WRONG'}"
+    for row in report.rows:
+        for answer, expected in zip((row.before, row.after, row.unknown), _EXPECTED, strict=True):
+            if answer.state != expected:
+                yield f"{row.client}: {answer.state} where it {expected} when all is well: {answer.reason}"
+    yield from (f"problem: {problem}" for problem in report.problems)
+    yield from (f"not as before: {path}: restart the container, its start removes the rest" for path in report.left)
+    if not report.left:
+        yield "undone: every store is as it was before"
+    yield "good" if report.good else "NOT good: see the lines above; `ca-shim verify URL` asks about a server of yours"
+
+
+def document(report: Report) -> dict[str, object]:
+    """Render a report for programs. Pure."""
+    rows = [
+        {
+            "client": row.client,
+            "before": row.before._asdict(),
+            "after": row.after._asdict(),
+            "unknown": row.unknown._asdict(),
+            "good": row.good,
+        }
+        for row in report.rows
+    ]
+    return {**report._asdict(), "rows": rows, "good": report.good}
