@@ -152,6 +152,20 @@ def _status(settings: Config, environ: dict[str, str], parsed: Parsed, started: 
     return found.code
 
 
+def _verify(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del started
+    from shim import probe
+
+    return probe.main(settings, environ, parsed.words, as_json=parsed.as_json)
+
+
+def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del started
+    from shim import selftest
+
+    return selftest.main(settings, environ, as_json=parsed.as_json)
+
+
 def _env(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
     del parsed, started
     from shim import preview
@@ -195,6 +209,8 @@ _COMMANDS: dict[str, Callable[[Config, dict[str, str], Parsed, float], int]] = {
     "plan": _plan,
     "status": _status,
     "env": _env,
+    "verify": _verify,
+    "selftest": _selftest,
     "export": _export,
     "wrap": _wrap,
 }

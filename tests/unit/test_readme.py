@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from shim import config, errors, families, log, options
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -28,7 +29,14 @@ def _code(text: str) -> str:
 
 TABLES = {
     "Systems": [
-        _row(each.versions, each.base, each.family.name, _code(each.certifi + "/"), each.user, ", ".join(map(_code, each.programs)))
+        _row(
+            each.versions,
+            each.base,
+            each.family.name,
+            _code(each.certifi + "/"),
+            each.user,
+            ", ".join(map(_code, each.programs)),
+        )
         for each in families.GENERATIONS
     ],
     "Stores": [
@@ -36,9 +44,16 @@ TABLES = {
         for each in families.FAMILIES
     ],
     "Commands": [_row(_code(f"ca-shim {each.name} {each.words}".strip()), each.meaning) for each in options.COMMANDS],
-    "Settings": [_row(_code(each.variable), _code(each.option), each.default, each.meaning) for each in config.SETTINGS],
+    "Settings": [
+        _row(_code(each.variable), _code(each.option), each.default, each.meaning) for each in config.SETTINGS
+    ],
     "Variables of clients": [
-        _row(_code(each.name), _code(each.store_file) if each.exported else "its own", each.when if each.exported else "it had a value", each.clients)
+        _row(
+            _code(each.name),
+            _code(each.store_file) if each.exported else "its own",
+            each.when if each.exported else "it had a value",
+            each.clients,
+        )
         for each in families.VARIABLES
     ],
     "Events": [_row(_code(each.name), each.level, each.meaning) for each in log.EVENTS],
