@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import pytest
 
 from tests.lab import derived, images
 from tests.lab.rows import ROWS, Row
-from tests.lab.servers import BY_CA_A, BY_CA_B, Site
+from tests.lab.servers import BY_CA_A, BY_CA_B
 from tests.lab.subject import (
     Mount,
     Subject,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.lab.shell import Result
 
 _OUR_BLOCK = "# BEGIN ca-shim"
 
@@ -51,13 +51,14 @@ class System:
             self.mount.hold(*(self.ca / name for name in names))
             self.running.restart()
 
-    def application(self, *rest: str) -> Result:
-        """The row's program through everything that is in front of it."""
-        return once(self.image, self.row.programs[0], *rest, options=self.options)
-
-    def probe(self, site: Site) -> dict[str, str]:
-        """What the clients say when the application starts them."""
-        return verdicts(self.application("--exec", *probe_words(self.row, site)).stdout)
+    @cached_property
+    def asked(self) -> tuple[dict[str, object], dict[str, str], dict[str, str]]:
+        """What the application says of itself in a new container, and its clients of the servers of CA A and CA B."""
+        first, second = (shlex.join(probe_words(self.row, site)) for site in (BY_CA_A, BY_CA_B))
+        script = ("--exec", "sh", "-c", f"{first}; echo and; {second}")
+        said = once(self.image, self.row.programs[0], *script, options=self.options).stdout
+        by_ca_a, _, by_ca_b = said.partition("\nand\n")
+        return facts(said), verdicts(by_ca_a), verdicts(by_ca_b)
 
     @cached_property
     def shipped_os(self) -> str:
@@ -99,19 +100,19 @@ def test_before_the_shim_every_client_refuses_the_private_ca(system: System) -> 
 def test_every_client_of_the_application_trusts_the_mounted_ca(system: System) -> None:
     system.mounted("ca-a.pem")
 
-    assert system.probe(BY_CA_A) == everyone("trusted")
+    assert system.asked[1] == everyone("trusted")
 
 
 def test_every_client_still_refuses_a_server_of_an_unknown_ca(system: System) -> None:
     system.mounted("ca-a.pem")
 
-    assert system.probe(BY_CA_B) == everyone("refused")
+    assert system.asked[2] == everyone("refused")
 
 
 def test_the_application_runs_as_the_user_of_its_generation(system: System) -> None:
     uid, gid = (1000, 1000) if system.row.anchore else (0, 0)
 
-    said = facts(system.application("--exit", "0").stdout)
+    said = system.asked[0]
 
     assert (said["uid"], said["gid"]) == ([uid, uid], [gid, gid])
 

@@ -65,7 +65,7 @@ class Release:
         return CACHE / "rootfs" / f"{self._key}.tar"
 
     @property
-    def packages(self) -> Path:
+    def extras(self) -> Path:
         """The directory of the extra packages."""
         return CACHE / "debs" / self._key
 
@@ -88,7 +88,7 @@ def bootstrap(release: Release) -> Path:
     say(f"mmdebstrap {release.suite}")
     start = time.monotonic()
     partial = release.tarball.with_suffix(f".{os.getpid()}.tar")
-    for directory in (release.tarball.parent, release.packages):
+    for directory in (release.tarball.parent, release.extras):
         directory.mkdir(parents=True, exist_ok=True)
     run(
         "mmdebstrap",
@@ -104,12 +104,20 @@ def bootstrap(release: Release) -> Path:
         release.suite,
         partial,
         *_sources(release.suite),
-        environment={"LAB_DEBS": str(release.packages), "LAB_EXTRA": " ".join(release.extra)},
+        environment={"LAB_DEBS": str(release.extras), "LAB_EXTRA": " ".join(release.extra)},
     )
-    shutil.rmtree(release.packages / "partial", ignore_errors=True)
+    shutil.rmtree(release.extras / "partial", ignore_errors=True)
     partial.rename(release.tarball)
     say(f"{release.suite} is there after {time.monotonic() - start:.0f} s")
     return release.tarball
+
+
+def packages(release: Release) -> Path:
+    """The directory of the release's extra packages, fetched if they are missing."""
+    if not release.extras.exists():
+        release.tarball.unlink(missing_ok=True)
+        bootstrap(release)
+    return release.extras
 
 
 def _settings() -> list[str]:

@@ -15,13 +15,18 @@ import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import debian, docker, wheels
 from .places import CACHE, CONTEXT, digest
 from .rows import ROWS, Row
 from .shell import attempt, run, say
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 PYTHONS = {"3.11": "12", "3.13": "13"}
+Files = dict[str, Path]
 _RELEASES = {release.number: release for release in debian.RELEASES}
 
 
@@ -34,7 +39,6 @@ def prepare() -> None:
     """Build everything, the slow downloads two at a time."""
     with ThreadPoolExecutor(2) as two:
         list(two.map(base, _RELEASES))
-        list(two.map(lambda key: wheels.fetch(*key), sorted({(row.generation, row.certifi) for row in ROWS})))
         list(two.map(python, PYTHONS))
         list(two.map(rhel, *zip(*sorted({(row.debian, row.el) for row in ROWS if row.el}), strict=True)))
         list(two.map(anchore, ROWS))
@@ -64,8 +68,8 @@ def rhel(number: str, el: str) -> str:
     """RHEL's trust layout with the real p11-kit, and update-ca-trust as that generation behaves."""
     release = "ubi8" if el == "8" else f"ubi{el.partition('.')[0]}"
     script = f"sh /mnt/rhel/layout.sh {el} /mnt/os-release/{release}"
-    files = {"rhel": CONTEXT / "rhel", "os-release": CONTEXT / "os-release", **_debs("rhel", number, "p11-kit")}
-    return _build(f"rhel:{number}-{el}", base(number), script, files)
+    files = {"rhel": CONTEXT / "rhel", "os-release": CONTEXT / "os-release"}
+    return _build(f"rhel:{number}-{el}", base(number), script, files, lambda: _debs("rhel", number, "p11-kit"))
 
 
 @functools.cache
@@ -82,9 +86,10 @@ def is_stand_in(tag: str) -> bool:
 @functools.cache
 def servers() -> str:
     """The TLS registries and HTTPS servers; their keys are mounted when they run."""
-    files = {"servers": CONTEXT / "servers", **_debs("servers", "12", "docker-registry")}
+    files = {"servers": CONTEXT / "servers"}
     script = "cp -r /mnt/servers /servers; sh /servers/seed.sh"
-    return _build("servers", base("12"), script, files, 'CMD ["sh", "/servers/start.sh"]')
+    late = functools.partial(_debs, "servers", "12", "docker-registry")
+    return _build("servers", base("12"), script, files, late, 'CMD ["sh", "/servers/start.sh"]')
 
 
 @functools.cache
@@ -100,9 +105,11 @@ def ui() -> str:
         'ENTRYPOINT ["/docker-entrypoint.sh"]',
         'CMD ["node", "/home/node/aui/build/server.js"]',
     )
-    wanted = ("nodejs", "libnode", "libuv", "libcares", "libc-ares", "libicu", "libnghttp2", "node-")
-    files = {"entrypoint-0.3": CONTEXT / "anchore" / "entrypoint-0.3", **_debs("", "12", *wanted)}
-    return _build("ui", base("12"), script, files, *settings)
+    late = functools.partial(
+        _debs, "", "12", "nodejs", "libnode", "libuv", "libc-ares", "libicu", "libnghttp2", "node-"
+    )
+    files = {"entrypoint-0.3": CONTEXT / "anchore" / "entrypoint-0.3"}
+    return _build("ui", base("12"), script, files, late, *settings)
 
 
 @functools.cache
@@ -118,13 +125,14 @@ def empty() -> str:
 
 def _stand_in(row: Row) -> str:
     parent = rhel(row.debian, row.el) if row.el else base(row.debian)
-    files = {
-        "anchore": CONTEXT / "anchore",
-        "os-release": CONTEXT / "os-release",
-        **{f"anchore/wheels/{wheel.name}": wheel for wheel in _wheels(row).iterdir()},
-        **_debs("anchore", row.debian, *(["python2.7"] if row.python == "python2.7" else [])),
-    }
-    return _build(row.name, parent, _script(row), files, *_settings(row))
+    files = {"anchore": CONTEXT / "anchore", "os-release": CONTEXT / "os-release"}
+    return _build(row.name, parent, _script(row), files, lambda: _packages(row), *_settings(row))
+
+
+def _packages(row: Row) -> Files:
+    fetched = wheels.fetch(row.generation, row.certifi)
+    python = _debs("anchore", row.debian, "python2.7") if row.generation == 2 else {}
+    return {f"anchore/wheels/{wheel.name}": wheel for wheel in fetched.iterdir()} | python
 
 
 def _script(row: Row) -> str:
@@ -146,7 +154,7 @@ def _settings(row: Row) -> tuple[str, ...]:
     lines = (
         # en_US.UTF-8 is not installed, as on the vendor's images: a program may notice, and change its environment.
         f"ENV PATH={row.path} LANG=en_US.UTF-8",
-        f"LABEL ca-shim-test.stand-in={row.name}",
+        f"LABEL ca-shim-test.stand-in={row.name} ca-shim-test.certifi={row.certifi}",
         f"WORKDIR {row.workdir}",
         f"HEALTHCHECK --start-period=20s CMD {row.health}" if row.health else "",
         f"USER {row.user}" if row.user else "",
@@ -164,22 +172,19 @@ def _pulled(upstream: str) -> str:
     return upstream if attempt("docker", "pull", "--quiet", upstream, timeout=900).status == 0 else ""
 
 
-def _build(short: str, parent: str, script: str, files: dict[str, Path], *settings: str) -> str:
+def _build(short: str, parent: str, script: str, files: Files, late: Callable[[], Files], *settings: str) -> str:
+    """An image of the lab; the packages that come late are looked for, or fetched, only when it has to be built."""
     tag = name(short)
     recipe = digest(docker.recipe(parent), script, settings, *files, *files.values())
     if docker.recipe(tag) != recipe:
         say(f"building {tag}")
-        start = 'CMD ["bash"]'
-        docker.build(tag, parent, script, files, (start, *settings, docker.label(recipe)))
+        changes = ('CMD ["bash"]', *settings, docker.label(recipe))
+        docker.build(tag, parent, script, {**files, **late()}, changes)
     return tag
 
 
-def _debs(under: str, number: str, *words: str) -> dict[str, Path]:
+def _debs(under: str, number: str, *words: str) -> Files:
     """The extra packages of a release that have one of these words in their names, by place in a build context."""
-    packages = sorted(_RELEASES[number].packages.glob("*.deb"))
+    packages = sorted(debian.packages(_RELEASES[number]).glob("*.deb"))
     wanted = [path for path in packages if any(word in path.name for word in words)]
     return {(Path(under) / "debs" / path.name).as_posix(): path for path in wanted}
-
-
-def _wheels(row: Row) -> Path:
-    return wheels.fetch(row.generation, row.certifi)

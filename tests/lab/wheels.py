@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from .places import CACHE, ROOT, digest
@@ -31,12 +33,15 @@ def fetch(generation: int, certifi: str) -> Path:
     directory = CACHE / "wheels" / f"python{generation}-certifi-{certifi}"
     if not directory.exists():
         say(f"pip download {' '.join(packages)}")
-        partial = directory.with_name(f"{directory.name}.{os.getpid()}")
+        partial = directory.with_name(f"{directory.name}.{os.getpid()}.{threading.get_ident()}")
         pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", partial)
         # Pure Python all of them, so a wheel for any Python serves.
         only = ("--only-binary=:all:", "--platform=any", "--python-version", _PYTHON[generation])
         run(*pip, *only, *packages, environment=os.environ)
-        partial.rename(directory)
+        try:
+            partial.rename(directory)
+        except OSError:  # somebody else was quicker
+            shutil.rmtree(partial)
     return directory
 
 
