@@ -1,0 +1,52 @@
+"""Machines in directories that every user may enter."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shim import families
+from tests.edge.machine import Machine, install
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shim.families import Family
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user may enter, as `tmp_path` is not."""
+    directory = Path(tempfile.mkdtemp(prefix="machine-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=families.FAMILIES, ids=lambda family: family.name)
+def family(request: pytest.FixtureRequest) -> Family:
+    """Every family in turn."""
+    row: Family = request.param
+    return row
+
+
+@pytest.fixture
+def machine(place: Path, family: Family) -> Machine:
+    """A machine of every family in turn."""
+    return install(place, family)
+
+
+@pytest.fixture
+def rhel(place: Path) -> Machine:
+    """A machine of the RHEL family, for what does not depend on the family."""
+    return install(place, families.RHEL)
+
+
+@pytest.fixture
+def debian(place: Path) -> Machine:
+    """A machine of the Debian family."""
+    return install(place, families.DEBIAN)
