@@ -1,0 +1,158 @@
+"""Properties over many small states: what is planned is done, and whatever happened before, a start sets it right."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shim import bundle
+from tests.certificates import intermediate, issue, leaf, pems, root
+from tests.edge.machine import BASE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, needs_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = needs_root
+SHIPPED_IDS = {each.sha256 for each in SHIPPED}
+ROOTS = [root(name) for name in ("A", "B", "C", "D")]
+POOL = [
+    *ROOTS,
+    intermediate(),
+    issue("weak", critical=False),
+    issue("self", ca=False),
+    leaf(),
+    issue("old", ends=-1),
+    SHIPPED[0],
+    issue("\n# END ca-shim"),
+]
+VALUES = [
+    "/corp.pem",
+    "/gone.pem",
+    "/run/ca-shim/os.pem",
+    CERTIFI,
+    "/home/anchore/certs_override/python/cacert.pem",
+    "",
+    "relative.pem",
+]
+NAMES = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "SSL_CERT_DIR", "CURL_CA_BUNDLE"]
+
+
+def _shake(machine: Machine, chance: random.Random) -> dict[str, str]:
+    """Bring the machine into a random state; gives the environment of the next start."""
+    chosen = chance.sample(POOL, chance.randrange(len(POOL)))
+    machine.mount(**{f"ca{number}": each.pem for number, each in enumerate(chosen)})
+    machine.tool(chance.choice(["works", "works", "works", "works and fails", "does nothing", "loses the base"]))
+    if chance.random() < 0.2:
+        machine.write(CERTIFI, chance.choice([CERTIFI_BASE, BASE.rstrip(b"\n"), BASE + ROOTS[0].pem]))
+    if chance.random() < 0.2:
+        machine.write(CERTIFI, machine.read(CERTIFI) + b"\n" + chance.choice([b"# appended", ROOTS[1].pem]))
+    if chance.random() < 0.1:
+        machine.write(CERTIFI, machine.read(CERTIFI) + b"# END ca-shim\n")
+    if chance.random() < 0.2:
+        machine.write(CERTIFI + ".ca-shim-new", b"half")
+    for name in ("os.pem", "extra.pem", "env", "receipt"):
+        path = machine.path(f"/run/ca-shim/{name}")
+        if path.exists() and chance.random() < 0.1:
+            path.unlink()
+    return {name: chance.choice(VALUES) for name in NAMES if chance.random() < 0.2}
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_plan_after_a_start_is_empty_whatever_was_before(machine: Machine, seed: int) -> None:
+    chance = random.Random(seed)
+    machine.write("/corp.pem", pems(ROOTS[3]))
+    for _ in range(4):
+        environ = _shake(machine, chance)
+        machine.start(environ)
+
+        assert machine.plan(environ).steps == ()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_start_gives_the_variables_that_the_start_before_gave(machine: Machine, seed: int) -> None:
+    chance = random.Random(seed)
+    machine.write("/corp.pem", pems(ROOTS[3]))
+    environ = _shake(machine, chance)
+    first = machine.start(environ)
+
+    assert machine.start(environ).variables == first.variables
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_variable_that_is_set_points_to_a_bundle_that_is_there(machine: Machine, seed: int) -> None:
+    chance = random.Random(seed)
+    machine.write("/corp.pem", pems(ROOTS[3]))
+    for _ in range(3):
+        outcome = machine.start(_shake(machine, chance))
+
+        assert [value for value in outcome.variables.values() if not machine.held(value)] == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_after_any_history_an_empty_mount_leaves_nothing_of_ours_in_any_store(machine: Machine, seed: int) -> None:
+    chance = random.Random(seed)
+    chosen = [chance.sample(ROOTS, chance.randrange(5)) for _ in range(4)]
+    for each in chosen:
+        machine.mount(**{f"ca{number}": one.pem for number, one in enumerate(each)})
+        machine.start()
+    machine.mount()
+    machine.start()
+
+    assert machine.read(CERTIFI) == CERTIFI_BASE
+    assert machine.held(machine.family.bundle) == SHIPPED_IDS
+    assert [*machine.path("/run/ca-shim").glob("*.pem")] == []
+
+
+def _killed_at(call: int, start: Callable[[], object]) -> bool:
+    """Start in a process that ends, as if by SIGKILL, when it is about to change something for that time."""
+    child = os.fork()
+    if child == 0:
+        _die_at(call)
+        start()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+
+def _die_at(call: int) -> None:
+    left = [call]
+
+    def lethal(name: str) -> None:
+        real = getattr(os, name)
+
+        def act(*arguments: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+            return real(*arguments, **options)
+
+        setattr(os, name, act)
+
+    for name in ("open", "write", "rename", "unlink", "mkdir", "chmod", "fchmod", "fsync"):
+        lethal(name)
+
+
+def test_a_start_killed_at_any_system_call_leaves_whole_stores_and_is_made_good_by_the_next(machine: Machine) -> None:
+    a, b, c = ROOTS[:3]
+    call = 0
+    while True:
+        machine.mount(a=a.pem, b=b.pem)
+        machine.start()
+        machine.mount(b=b.pem, c=c.pem)
+        killed = _killed_at(call, machine.start)
+
+        assert machine.held(machine.family.bundle) >= SHIPPED_IDS
+        assert machine.held(CERTIFI) - bundle.fingerprints(CERTIFI_BASE) in ({a.sha256, b.sha256}, {b.sha256, c.sha256})
+
+        machine.start()
+
+        assert machine.held(machine.family.bundle) == SHIPPED_IDS | {b.sha256, c.sha256}
+        assert machine.held(CERTIFI) == bundle.fingerprints(CERTIFI_BASE) | {b.sha256, c.sha256}
+        assert [*machine.root.rglob("*.ca-shim-new")] == []
+        if not killed:
+            break
+        call += 1
+
+    assert call > 20
