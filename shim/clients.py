@@ -13,7 +13,7 @@ import time
 
 from shim import become, interpreters, signals
 from shim.accounts import Account
-from shim.errors import ShimError, UnknownUserError
+from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
+UNUSABLE = "not executable"  # for this user, so it is no client of the application's
 SECONDS = 20.0
 _CONNECT_SECONDS = 10.0
 NOT_LOADED = -1  # besides OpenSSL's verify codes, which are positive
@@ -158,7 +159,8 @@ KINDS = (
     # Its context is what urllib, http.client and most libraries besides requests use.
     Kind(
         "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), ("SSL_CERT_FILE",),
-        r"^(SSL\w*|Certificate)Error", r"^(?!accepted|exit)\w+", r"^accepted", _SSL_SCRIPT,
+        r"^(SSL\w*|Certificate)Error", r"^((OS|IO|Connection\w*|Timeout)Error|timeout|gaierror|herror|error): ",
+        r"^accepted", _SSL_SCRIPT,
     ),
     # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
     Kind(
@@ -197,13 +199,18 @@ KINDS = (
 
 
 def runs_as(settings: Config) -> Account | None:
-    """Give whom root is to run clients as, None when we are not root. Raises UnknownUserError for a named user."""
+    """Give whom root is to run clients as, None when we are not root.
+
+    Raises UnknownUserError when a named user does not exist, and PrivilegeError when root cannot become it.
+    """
     try:
-        return become.find_account(settings.user, settings.root)
+        account = become.find_account(settings.user, settings.root)
     except UnknownUserError:
         if settings.user_named:
             raise
-        return _NOBODY
+        account = _NOBODY
+    become.require(account)
+    return account
 
 
 def find(environ: Mapping[str, str], bundles: Sequence[str]) -> tuple[Client, ...]:
@@ -260,6 +267,8 @@ def understand(kind: Kind, status: int, said: str) -> Answer:
     lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
     if lines[1:] == ["absent"]:
         return Answer(ABSENT)
+    if status in (NotExecutableError.code, NotFoundError.code):
+        return Answer(UNUSABLE, "".join(lines[1:])[:_MAX_REASON])
     for state, pattern in ((REFUSED, kind.refused), (UNREACHABLE, kind.unreachable), (ACCEPTED, kind.accepted)):
         telling = {line: match for line in lines if (match := re.search(pattern, line))}
         if telling:
@@ -292,7 +301,8 @@ def run(
 
 
 def _become_and_execute(command: Sequence[str], environ: dict[str, str], account: Account | None, said: int) -> None:
-    """End in the command, or with 126 and the reason. Nothing of ours runs afterwards."""
+    """End in the command, or with the reason. Nothing of ours runs afterwards."""
+    code = 1
     try:
         os.setpgid(0, 0)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -303,10 +313,11 @@ def _become_and_execute(command: Sequence[str], environ: dict[str, str], account
         os.chdir("/")
         become.become(account, environ)
         become.execute(command, environ)
-    except (OSError, ShimError) as error:
+    except ShimError as error:
+        code = error.code
         os.write(said, str(error).encode("utf-8", "backslashreplace"))
     finally:
-        os._exit(126)
+        os._exit(code)
 
 
 def _read(reader: int, deadline: float) -> bytes:

@@ -19,7 +19,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from shim import bundle, certs, clients, families, host, plan, reading, reconcile, sources
 from shim import environ as environ_
 from shim.certs import timestamp
-from shim.clients import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, Answer, Failure, Server
+from shim.clients import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, UNUSABLE, Answer, Failure, Server
 from shim.errors import UsageError
 from shim.log import printable
 from shim.record import Record
@@ -117,7 +117,7 @@ class Sight(Record):
     stores: tuple[Store, ...]
     found: tuple[clients.Client, ...]
     application: dict[str, str]  # its environment
-    lacking: tuple[str, ...]  # variables in which this session differs from the application
+    lacking: tuple[str, ...]  # variables that this session lacks, and the application has
 
 
 class Report(Record):
@@ -134,13 +134,13 @@ class Report(Record):
     def accepted(self) -> bool:
         """Whether everybody who counts accepts the server."""
         stores = all(each.failure is None for each in self.verdicts if each.store.in_force)
-        return bool(self.chain) and stores and all(each.answer.state == ACCEPTED for each in self.asked)
+        return bool(self.chain) and stores and all(each.answer.state in (ACCEPTED, UNUSABLE) for each in self.asked)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def main(settings: Config, environ: Mapping[str, str], urls: Sequence[str], as_json: bool) -> int:  # noqa: FBT001 - as the command line has it
+def main(settings: Config, environ: Mapping[str, str], urls: Sequence[str], *, as_json: bool) -> int:
     """Verify every server; gives 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
     servers = [server_of(url, environ) for url in urls]
     account, sight = clients.runs_as(settings), see(settings, environ, time.time())
@@ -196,7 +196,7 @@ def ask_go(server: Server, environ: Mapping[str, str]) -> Asked:
     path = environ.get("SSL_CERT_FILE") or next(filter(os.path.isfile, families.OS_BUNDLES), "")
     failure = clients.handshake(server, reading.read_or_none(path) or b"", partial=True)
     answer = Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED)
-    return Asked("Go programs, by search path", variable, answer)
+    return Asked("Go programs (search path)", variable, answer)
 
 
 # --- whom to connect to -----------------------------------------------------------------------------------------------
@@ -289,9 +289,9 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     skipped = {str(note["sha256"]): str(note["reason"]) for note in notes}
     parsed = certs.parse(intake.files).certificates
     mounted = tuple(Mounted(each, skipped.get(each.sha256, "")) for each in parsed)
-    stores = tuple(_stores(snapshot, application, mounted, root))
+    stores = (*_stores(snapshot, application, mounted, root), *_chosen_here(environ, application, mounted, root))
     found = () if root else clients.find(application, [store.path for store in snapshot.certifi])
-    lacking = tuple(row.name for row in families.VARIABLES if application.get(row.name) != environ.get(row.name))
+    lacking = tuple(row.name for row in families.VARIABLES if row.name in application.keys() - environ.keys())
     return Sight(stores, found, application, lacking)
 
 
@@ -339,6 +339,17 @@ def _stores(
         store = known.get(path) or Store(path, "chosen by somebody", _content(root + path), mounted=mounted)
         known[path] = store._replace(variable=variable, name=f"{store.name}, {variable}", in_force=True)
     yield from known.values()
+
+
+def _chosen_here(
+    environ: Mapping[str, str], application: Mapping[str, str], mounted: tuple[Mounted, ...], root: str
+) -> Iterator[Store]:
+    """Give the bundles that only this session's variables point to, as those of `docker exec` may."""
+    for row in families.VARIABLES:
+        path = environ.get(row.name)
+        if path and path != application.get(row.name) and row.base != "nothing":
+            content = _content(root + path)
+            yield Store(path, f"this session's {row.name}", content, row.name, in_force=False, mounted=mounted)
 
 
 def _offered(each: Mounted, snapshot: Snapshot) -> Mounted:
@@ -397,6 +408,7 @@ def _sources(parsed: x509.Certificate) -> Iterator[str]:
 
 _MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]}, then restart or run `ca-shim install`"
 _MEND = "restore the file from its package, or unset the variable; then run `ca-shim install`"
+_SESSION = 'in this session, run eval "$(ca-shim env)"'
 _REISSUE = "have the certificate reissued"
 
 
@@ -526,12 +538,14 @@ def _findings(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: 
     for each_asked in refused if all(each.failure is None for each in counting) else []:
         problem = f"{each_asked.client} refuses although every store accepts: {each_asked.answer.reason}"
         yield Finding("client-refuses", problem, "it reads another store, or verifies more strictly: see its words")
-    for each_asked in (each for each in asked if each.answer.state not in (ACCEPTED, REFUSED)):
+    for each_asked in (each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)):
         problem = f"{each_asked.client} could not be asked: {each_asked.answer.reason}"
         yield Finding("client-failed", problem, "see its words; proxies and privileges are the usual causes")
+    for each in (each for each in verdicts if each.store.variable and not each.store.in_force and each.failure):
+        problem = f"{each.store.name}, {each.store.path}, hides the stores in this session; the application has another"
+        yield Finding("session", problem, _SESSION)
     if lacking:
-        problem = f"this session's {', '.join(lacking)} differ from the application's"
-        yield Finding("session", problem, 'in this session, run eval "$(ca-shim env)"')
+        yield Finding("session", f"this session lacks the application's {', '.join(lacking)}", _SESSION)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

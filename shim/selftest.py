@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shim import bundle, clients, families, host, probe, reconcile, signals, sources, verify
-from shim.clients import ABSENT, ACCEPTED, REFUSED, Answer, Server
+from shim.clients import ABSENT, ACCEPTED, REFUSED, UNUSABLE, Answer, Server
 from shim.errors import NotUpdatedError, UsageError
 from shim.log import printable
 from shim.reconcile import Outcome
@@ -63,8 +63,13 @@ class Row(Record):
 
     @property
     def good(self) -> bool:
-        """Whether it is as it should be."""
-        return (self.before.state, self.after.state, self.unknown.state) == _EXPECTED
+        """Whether it is as it should be; what the user cannot execute is no client of the application's."""
+        return self.skipped or (self.before.state, self.after.state, self.unknown.state) == _EXPECTED
+
+    @property
+    def skipped(self) -> bool:
+        """Whether it could not be tried."""
+        return self.before.state == UNUSABLE
 
 
 class Report(Record):
@@ -80,10 +85,11 @@ class Report(Record):
     @property
     def good(self) -> bool:
         """Whether every client is served by this image, and all is as it was."""
-        return bool(self.rows) and all(row.good for row in self.rows) and not self.problems and not self.left
+        tried = any(not row.skipped for row in self.rows)
+        return tried and all(row.good for row in self.rows) and not self.problems and not self.left
 
 
-def main(settings: Config, environ: Mapping[str, str], as_json: bool) -> int:  # noqa: FBT001 - as the command line has it
+def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
     """Prove every client found on this machine; gives 0 when all is well, 1 when not, as shells do after a signal."""
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
@@ -144,7 +150,7 @@ def _try(bench: Bench, interruption: _Interruption) -> Report:
     user = f"{account.name} ({account.uid})" if account else f"uid {os.geteuid()}"
     problems = [f"{note.event}: {dict(note.details).get('reason')}" for note in outcome.problems]
     problems += [f"stopped by {signal.Signals(interruption.number).name}"] if interruption.number else []
-    mode = "in place" if bench.config.in_place else "nothing of this machine is changed"
+    mode = "in place" if bench.config.in_place else "by override, nothing of this machine is changed"
     return Report(mode, user, outcome.stores, rows, tuple(problems), left)
 
 
@@ -341,7 +347,9 @@ def _issue(name: str, issuer: _Issued | None, address: str = "") -> _Issued:
         .add_extension(_usage(signs=not address), critical=True)
     )
     if address:
-        place = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        # As a name too: requests on a Python 2 without `ipaddress` knows no addresses.
+        names = [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName(address)]
+        place = x509.SubjectAlternativeName(names)
         builder = builder.add_extension(place, critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     return _Issued(builder.sign(signer, hashes.SHA256()), key)
@@ -435,22 +443,34 @@ def text(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    width = max([len(row.client) for row in report.rows], default=0) + 2
+    width = max(len(name) for name in ("client", *(row.client for row in report.rows))) + 2
     yield f"{report.mode}; clients run as {report.user}"
     yield from (f"{path}: {how}" for path, how in report.stores)
-    yield f"{'client':{width}}{'before':16}{'after':16}{'unknown CA':16}"
+    yield f"{'client':{width}}{'before':16}{'after':16}unknown CA"
     for row in report.rows:
         states = "".join(f"{answer.state:16}" for answer in (row.before, row.after, row.unknown))
-        yield f"{row.client:{width}}{states}{'ok' if row.good else 'WRONG'}"
+        yield f"{row.client:{width}}{states}{_verdict(row)}"
     for row in report.rows:
-        for answer, expected in zip((row.before, row.after, row.unknown), _EXPECTED, strict=True):
-            if answer.state != expected:
-                yield f"{row.client}: {answer.state} where it {expected} when all is well: {answer.reason}"
+        yield from _complaints(row)
     yield from (f"problem: {problem}" for problem in report.problems)
     yield from (f"not as before: {path}: restart the container, its start removes the rest" for path in report.left)
     if not report.left:
         yield "undone: every store is as it was before"
     yield "good" if report.good else "NOT good: see the lines above; `ca-shim verify URL` asks about a server of yours"
+
+
+def _verdict(row: Row) -> str:
+    return "skipped" if row.skipped else "ok" if row.good else "WRONG"
+
+
+def _complaints(row: Row) -> Iterator[str]:
+    if row.skipped:
+        yield f"{row.client}: {row.before.reason}"
+        return
+    answers = zip(("before", "after", "unknown CA"), (row.before, row.after, row.unknown), _EXPECTED, strict=True)
+    for when, answer, expected in answers:
+        if answer.state != expected:
+            yield f"{row.client}, {when}: {answer.state}, while all is well when it {expected}: {answer.reason}"
 
 
 def document(report: Report) -> dict[str, object]:
@@ -462,6 +482,7 @@ def document(report: Report) -> dict[str, object]:
             "after": row.after._asdict(),
             "unknown": row.unknown._asdict(),
             "good": row.good,
+            "skipped": row.skipped,
         }
         for row in report.rows
     ]
