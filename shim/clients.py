@@ -165,8 +165,9 @@ KINDS = (
     # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
     Kind(
         "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
-        r"^SSLError|^(OS|IO)Error: Could not find", r"^(Connect\w*|Proxy\w*)(Error|Timeout)",
-        r"^accepted|BadStatusLine|RemoteDisconnected|^ReadTimeout", _REQUESTS_SCRIPT,
+        r"^SSLError|^(OS|IO)Error: Could not find",
+        r"^ProxyError|^Connect\w*(Error|Timeout)(?!.*(BadStatusLine|RemoteDisconnected))",
+        r"^accepted|^ConnectionError.*(BadStatusLine|RemoteDisconnected)", _REQUESTS_SCRIPT,
     ),
     # curl(1), EXIT CODES: 52 and 56 come after the handshake.
     Kind(
@@ -313,8 +314,10 @@ def _become_and_execute(command: Sequence[str], environ: dict[str, str], account
         os.chdir("/")
         become.become(account, environ)
         become.execute(command, environ)
-    except ShimError as error:
+    except (NotExecutableError, NotFoundError) as error:
         code = error.code
+        os.write(said, str(error).encode("utf-8", "backslashreplace"))
+    except (OSError, ShimError) as error:
         os.write(said, str(error).encode("utf-8", "backslashreplace"))
     finally:
         os._exit(code)

@@ -165,7 +165,7 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float) -
         return Report(server, findings=(Finding("unreadable-certificate", problem, "have it reissued"),))
     verdicts = tuple(_verdict(server, chain, store, now) for store in sight.stores)
     asked = tuple(_ask(server, sight, account))
-    findings = dict.fromkeys(_findings(verdicts, asked, sight.lacking))
+    findings = dict.fromkeys(conclude(verdicts, asked, sight.lacking))
     return Report(server, chain, whole, verdicts, asked, tuple(findings))
 
 
@@ -521,7 +521,7 @@ _RULES = {
 }  # fmt: skip
 
 
-def _findings(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]) -> Iterator[Finding]:
+def conclude(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]) -> Iterator[Finding]:
     """Say what follows from all answers together: the same cause once, and who hides a store."""
     counting = [each for each in verdicts if each.store.in_force]
     accepted = (each.store for each in verdicts if each.failure is None and not each.store.variable)

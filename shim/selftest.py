@@ -136,8 +136,8 @@ def _is_in_place(settings: Config) -> bool:
 
 
 def _try(bench: Bench, interruption: _Interruption) -> Report:
-    trusted, unknown = _site(sends_intermediate=True), _site(sends_intermediate=False)
-    with _serving([trusted.context, unknown.context]) as ports:
+    trusted, unknown = site(sends_intermediate=True), site(sends_intermediate=False)
+    with serving([trusted.context, unknown.context]) as ports:
         first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
         before = host.look(bench.settings, bench.environ, ())
         found = clients.find(bench.environ, [store.path for store in before.certifi])
@@ -292,7 +292,9 @@ def _write(path: str, content: bytes) -> None:
 # --- the CAs and the servers ------------------------------------------------------------------------------------------
 
 
-class _Issued(Record):
+class Issued(Record):
+    """A certificate and its key."""
+
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -302,14 +304,15 @@ class _Issued(Record):
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
 
-class _Site(Record):
+class Site(Record):
     """A server's side of TLS, and the CA that it takes to accept it; the CA's key is gone."""
 
     root: bytes
     context: ssl.SSLContext
 
 
-def _site(*, sends_intermediate: bool) -> _Site:
+def site(*, sends_intermediate: bool) -> Site:
+    """Make a throwaway CA and what a server on loopback needs that it vouches for."""
     root = _issue(f"ca-shim selftest {secrets.token_hex(4)}", None)
     issuer = _issue(f"{_name(root)} intermediate", root) if sends_intermediate else root
     leaf = _issue(_HOST, issuer, address=_HOST)
@@ -321,14 +324,14 @@ def _site(*, sends_intermediate: bool) -> _Site:
         file.write(key + chain)
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
-    return _Site(root.pem, context)
+    return Site(root.pem, context)
 
 
-def _name(issued: _Issued) -> str:
+def _name(issued: Issued) -> str:
     return str(issued.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
-def _issue(name: str, issuer: _Issued | None, address: str = "") -> _Issued:
+def _issue(name: str, issuer: Issued | None, address: str = "") -> Issued:
     """Make a CA, or the certificate of a server at `address`, that holds for an hour."""
     key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -352,7 +355,7 @@ def _issue(name: str, issuer: _Issued | None, address: str = "") -> _Issued:
         place = x509.SubjectAlternativeName(names)
         builder = builder.add_extension(place, critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    return _Issued(builder.sign(signer, hashes.SHA256()), key)
+    return Issued(builder.sign(signer, hashes.SHA256()), key)
 
 
 def _usage(*, signs: bool) -> x509.KeyUsage:
@@ -363,7 +366,7 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 @contextmanager
-def _serving(contexts: list[ssl.SSLContext]) -> Iterator[list[int]]:
+def serving(contexts: list[ssl.SSLContext]) -> Iterator[list[int]]:
     """Serve on loopback while the block lasts, in a process of its own: this one forks, and so must have no threads."""
     servers = [_Server(context) for context in contexts]
     ports = [server.socket.getsockname()[1] for server in servers]
