@@ -28,6 +28,8 @@ cp /etc/ssl/openssl.cnf $pki/tls/openssl.cnf
 # A file of this name in /etc/pkcs11/modules is merged over the packaged one, so the packaged one is replaced.
 cp "$here"/p11-kit-trust.module /usr/share/p11-kit/modules/p11-kit-trust.module
 rm -f /etc/os-release /etc/debian_version
+# Their /bin/sh is bash, which becomes the last command of `sh -c` as dash of that age does not.
+ln -sf bash /usr/bin/sh
 cp "$2" /usr/lib/os-release
 ln -s ../usr/lib/os-release /etc/os-release
 sed "s/@EL@/$1/" "$here"/update-ca-trust > /usr/bin/update-ca-trust
