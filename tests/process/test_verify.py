@@ -1,0 +1,273 @@
+"""`ca-shim verify` against real TLS servers on loopback, with the clients of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shim import clients, config, probe, selftest
+from shim.clients import ACCEPTED, Failure, Server
+from shim.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture
+def site() -> selftest.Site:
+    return selftest.site(sends_intermediate=True)
+
+
+@pytest.fixture
+def port(site: selftest.Site) -> Iterator[int]:
+    with selftest.serving([site.context]) as ports:
+        yield ports[0]
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """A user who mounts nothing, on this machine's PATH; root says aloud that it stays root."""
+    (tmp_path / "certs").mkdir()
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "CA_SHIM_CERTS": f"{tmp_path}/certs",
+        "CA_SHIM_BUNDLE_DIR": f"{tmp_path}/bundles",
+        **({"CA_SHIM_USER": "root"} if os.geteuid() == 0 else {}),
+    }
+
+
+def _verify(environ: dict[str, str], url: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, object]]:
+    code = probe.main(config.read(environ), environ, [url], as_json=True)
+    (document,) = json.loads(capsys.readouterr().out)
+    return code, document
+
+
+def _kinds(document: dict[str, object]) -> list[str]:
+    findings = document["findings"]
+    assert isinstance(findings, list)
+    return [finding["kind"] for finding in findings]
+
+
+def test_a_server_of_a_ca_that_is_not_mounted_is_refused_by_all(
+    environ: dict[str, str], port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = _verify(environ, f"127.0.0.1:{port}", capsys)
+
+    assert (code, document["accepted"]) == (1, False)
+    assert _kinds(document) == ["root-not-mounted"]
+    chain, asked = document["chain"], document["clients"]
+    assert isinstance(chain, list)
+    assert isinstance(asked, list)
+    assert [link["names"] for link in chain] == [["127.0.0.1", "127.0.0.1"], []]
+    assert {client["state"] for client in asked} == {"refuses"}
+
+
+def test_a_server_is_accepted_by_all_that_are_pointed_to_its_ca(
+    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.pem").write_bytes(site.root)
+    bundles = {**dict.fromkeys(_BUNDLES, f"{tmp_path}/own.pem"), "NODE_EXTRA_CA_CERTS": f"{tmp_path}/own.pem"}
+
+    code, document = _verify({**environ, **bundles}, f"https://127.0.0.1:{port}/", capsys)
+
+    assert (code, _kinds(document)) == (0, []), document
+
+
+def test_a_mounted_ca_that_no_store_has_yet_is_told(
+    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "certs/ca.pem").write_bytes(site.root)
+
+    code, document = _verify(environ, f"127.0.0.1:{port}", capsys)
+
+    assert (code, _kinds(document)) == (1, ["not-installed"])
+
+
+def test_a_bundle_that_does_not_exist_is_told(
+    environ: dict[str, str], port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, document = _verify({**environ, "REQUESTS_CA_BUNDLE": f"{tmp_path}/gone.pem"}, f"127.0.0.1:{port}", capsys)
+
+    assert code == 1
+    assert "store-unusable" in _kinds(document)
+
+
+def test_a_directory_of_certificates_is_a_bundle_too(
+    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hashed").mkdir()
+    (tmp_path / "hashed/12345678.0").write_bytes(site.root)
+
+    _, document = _verify({**environ, "REQUESTS_CA_BUNDLE": f"{tmp_path}/hashed"}, f"127.0.0.1:{port}", capsys)
+
+    stores = document["stores"]
+    assert isinstance(stores, list)
+    assert {"accepts"} == {store["state"] for store in stores if store["path"].endswith("/hashed")}
+
+
+def test_people_get_a_text(environ: dict[str, str], port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert probe.main(config.read(environ), environ, [f"127.0.0.1:{port}"], as_json=False) == 1
+
+    said = capsys.readouterr().out
+    assert f"127.0.0.1:{port}: NOT accepted by all" in said
+    assert "what to do" in said
+
+
+@pytest.mark.parametrize(("answer", "kind"), [(b"", "closed"), (b"220 mail.test ESMTP\r\n", "no-tls")])
+def test_what_does_not_speak_tls_is_told(
+    environ: dict[str, str], answer: bytes, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                connection.recv(4096)
+                connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        code, document = _verify(environ, f"127.0.0.1:{listener.getsockname()[1]}", capsys)
+        thread.join()
+
+    assert (code, document["chain"], _kinds(document)) == (1, [], [kind])
+
+
+def test_an_unusable_url_is_found_before_anybody_is_asked(environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        probe.main(config.read(environ), environ, ["example.com", "http://example.com"], as_json=False)
+
+
+def test_a_machine_in_a_directory_has_stores_and_no_clients(environ: dict[str, str], port: int, tmp_path: Path) -> None:
+    sight = probe.see(config.read(environ, root=str(tmp_path)), environ, 0)
+    report = probe.examine(Server("127.0.0.1", port), sight, None, 0)
+
+    assert sight.found == ()
+    assert [each.client for each in report.asked] == ["Go programs (search path)"]
+
+
+# --- our own handshake ------------------------------------------------------------------------------------------------
+
+
+def test_an_intermediate_alone_is_an_anchor_for_go_only(site: selftest.Site, port: int) -> None:
+    from shim import bundle
+
+    server = Server("127.0.0.1", port)
+    ders, whole = clients.chain_of(server)
+    middle = bundle.to_pem(ders[1])
+
+    assert (len(ders), whole) == (2, True)
+    assert clients.handshake(server, middle, partial=True) is None
+    assert clients.handshake(server, middle) == Failure(2, "unable to get issuer certificate")
+    assert clients.handshake(server, site.root, partial=True, strict=True) is None
+
+
+def test_another_name_is_refused(site: selftest.Site, port: int) -> None:
+    failure = clients.handshake(Server("localhost", port), site.root)
+
+    assert failure is not None
+    assert failure.code == 62
+
+
+def test_a_server_that_is_gone_is_no_verification_error(site: selftest.Site) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    failure = clients.handshake(Server("127.0.0.1", port), site.root)
+
+    assert failure is not None
+    assert failure.code == 0
+
+
+# --- by a proxy -------------------------------------------------------------------------------------------------------
+
+
+class _Proxy(http.server.BaseHTTPRequestHandler):
+    """Passes CONNECT on to the port asked for, for whoever knows the password."""
+
+    def do_CONNECT(self) -> None:
+        if self.headers.get("Proxy-Authorization") != "Basic bWU6c2VjcmV0":
+            self.send_error(407)
+            return
+        with socket.create_connection(("127.0.0.1", int(self.path.rpartition(":")[2]))) as other:
+            self.send_response(200)
+            self.end_headers()
+            back = threading.Thread(target=_pass_on, args=(other, self.connection))
+            back.start()
+            _pass_on(self.connection, other)
+            back.join()
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
+
+
+@contextlib.contextmanager
+def _proxy() -> Iterator[int]:
+    """A process of its own, since the clients are forked."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
+    child = os.fork()
+    if not child:
+        try:
+            server.serve_forever()
+        finally:
+            os._exit(0)
+    port = server.server_address[1]
+    server.server_close()
+    try:
+        yield port
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+def test_a_server_behind_a_proxy_is_reached_by_our_own_handshake_and_python(site: selftest.Site, port: int) -> None:
+    with _proxy() as gate:
+        server = Server("127.0.0.1", port, f"127.0.0.1:{gate}", "Basic bWU6c2VjcmV0")
+        python = next(client for client in clients.find(dict(os.environ), ()) if client.kind.name == "Python ssl")
+
+        assert len(clients.chain_of(server)[0]) == 2
+        assert clients.handshake(server, site.root) is None
+        assert clients.ask(python, server, dict(os.environ), None).state == "refuses"
+
+
+def test_a_client_that_trusts_the_ca_accepts_by_the_proxy(site: selftest.Site, port: int, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_bytes(site.root)
+    environ = {**os.environ, **dict.fromkeys((*_BUNDLES, "NODE_EXTRA_CA_CERTS"), f"{tmp_path}/ca.pem")}
+    with _proxy() as gate:
+        server = Server("127.0.0.1", port, f"127.0.0.1:{gate}", "Basic bWU6c2VjcmV0")
+        environ["https_proxy"] = f"http://me:secret@127.0.0.1:{gate}"
+        found = [client for client in clients.find(environ, ()) if client.kind.name in ("Python ssl", "curl", "node")]
+
+        assert {clients.ask(client, server, environ, None).state for client in found} == {ACCEPTED}
+
+
+def test_a_proxy_that_refuses_is_told(environ: dict[str, str], port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with _proxy() as gate:
+        proxied = {**environ, "HTTPS_PROXY": f"http://127.0.0.1:{gate}"}
+        code, document = _verify(proxied, f"127.0.0.1:{port}", capsys)
+
+    assert (code, _kinds(document)) == (1, ["unreachable"])
+    assert "407" in str(document["findings"])
