@@ -119,7 +119,7 @@ def target(name: str) -> Target:
     if name == "ui":
         bundle = "/etc/ssl/certs/ca-certificates.crt"
         clients = (*(each for each in CLIENTS if each != "requests"), "node")
-        return Target(name, images.ui(), _derived_ui(), bundle, bundle, "/usr/bin/python3", clients)
+        return Target(name, images.ui(), _derived_ui(), bundle, "/dev/null", "/usr/bin/python3", clients)
     row = derived.row(name)
     label = f"{name}-stand-in" if images.is_stand_in(images.anchore(row)) else name
     base, image = images.anchore(row), derived.image(row)
