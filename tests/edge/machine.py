@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import ssl
 import stat
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import apply, bundle, config, families, host, preview, reconcile
+# All of it imported now: who is not root may be unable to read the standard library of the tests' interpreter.
+from shim import apply, bundle, certs, config, families, host, preview, reconcile
 from tests.certificates import NOW, pems, root
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from shim.reconcile import Outcome
     from shim.snapshot import Snapshot
 
+_PRELOADED = (certs, ssl, tempfile)
 ANCHORE, SOMEBODY = 1000, 65534
 SHIPPED = [root(f"Shipped {number}") for number in range(4)]
 BASE = b"# shipped by the system\n" + pems(*SHIPPED)
