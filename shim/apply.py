@@ -161,18 +161,18 @@ def _sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def must_load(path: str, count: int) -> None:
-    """Load a bundle as clients do; raises StoreError unless OpenSSL takes exactly `count` certificates from it."""
+def must_load(path: str, count: int | None = None) -> None:
+    """Load a bundle as clients do; raises StoreError unless OpenSSL takes it, and exactly `count` certificates if given."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError as error:
-        raise StoreError(f"OpenSSL does not load the new file: {error.reason}") from error
+        raise StoreError(f"OpenSSL does not load it: {error.reason}") from error
     loaded = context.cert_store_stats()["x509"]
-    if loaded != count:
-        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from the new file")
+    if count is not None and loaded != count:
+        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from it")
 
 
 def loadable(pems: Sequence[bytes]) -> list[bool]:
@@ -208,18 +208,26 @@ def _refresh(root: str, step: Step) -> None:
     before = {path: reading.read_or_none(root + path) for path in (family.bundle, *family.outputs)}
     base = bundle.fingerprints(before[family.bundle] or b"") - touched
     said = run([root + family.tool, *step.arguments], TOOL_SECONDS)
-    after = reading.read_or_none(root + family.bundle) or b""
-    if base - bundle.fingerprints(after) or _emptied(root, before):
+    wrong = _why_wrong(root, family, base, before)
+    if wrong:
         _put_back(root, before)
-        _settle(root, family, state)
-        raise StoreError(
-            f"{family.tool} lost {len(base - bundle.fingerprints(after))} certificates of the base: {said}"
-        )
     _settle(root, family, state)
+    if wrong:
+        raise StoreError(f"{family.tool} {wrong} ({said})")
 
 
-def _emptied(root: str, before: dict[str, bytes | None]) -> bool:
-    return any(content and not reading.read_or_none(root + path) for path, content in before.items())
+def _why_wrong(root: str, family: Family, base: frozenset[str], before: dict[str, bytes | None]) -> str:
+    lost = base - bundle.fingerprints(reading.read_or_none(root + family.bundle) or b"")
+    if lost:
+        return f"lost {len(lost)} certificates of the base"
+    for path, content in before.items():
+        if content and not reading.read_or_none(root + path):
+            return f"emptied {path}"
+    try:
+        must_load(root + family.bundle)
+    except (OSError, StoreError) as error:
+        return f"made a bundle that cannot be used: {_reason(error)}"
+    return ""
 
 
 def _put_back(root: str, before: dict[str, bytes | None]) -> None:

@@ -116,7 +116,7 @@ def execute(command: Sequence[str], environ: Mapping[str, str], program: str = "
 
 def _candidates(name: str, environ: Mapping[str, str]) -> list[str]:
     if "/" in name or not name:
-        return [name]
+        return [name] if name else []
     return [f"{directory or '.'}/{name}" for directory in environ.get("PATH", DEFAULT_PATH).split(":")]
 
 

@@ -13,8 +13,11 @@ _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
 _ASCII = 0x80
 _ORIGIN = b"# ca-shim made this from "
-_CERTIFICATE = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
-_TRUSTED = b"-----BEGIN TRUSTED CERTIFICATE-----", b"-----END TRUSTED CERTIFICATE-----"
+# As OpenSSL reads them: at the start of a line only.
+_CERTIFICATE = b"\n-----BEGIN CERTIFICATE-----", b"\n-----END CERTIFICATE-----"
+_X509 = b"\n-----BEGIN X509 CERTIFICATE-----", b"\n-----END X509 CERTIFICATE-----"
+_TRUSTED = b"\n-----BEGIN TRUSTED CERTIFICATE-----", b"\n-----END TRUSTED CERTIFICATE-----"
+_LABELS = ((_CERTIFICATE, b"CERTIFICATE"), (_X509, b"CERTIFICATE"), (_TRUSTED, b"TRUSTED CERTIFICATE"))
 
 
 class DamagedError(Exception):
@@ -50,8 +53,8 @@ def items(content: bytes) -> tuple[Item, ...]:
     no base64 are left out, as OpenSSL's users would never get past them.
     """
     found: dict[str, Item] = {}
-    for (begin, end), label in ((_CERTIFICATE, b"CERTIFICATE"), (_TRUSTED, b"TRUSTED CERTIFICATE")):
-        for body in content.split(begin)[1:]:
+    for (begin, end), label in _LABELS:
+        for body in (b"\n" + content).split(begin)[1:]:
             der = _decode(body.partition(end)[0]) if end in body else b""
             if der:
                 found.setdefault(sha256(der), Item(sha256(der), to_pem(der, label)))
@@ -118,6 +121,12 @@ def origin_of(content: bytes) -> str:
     return _unquote(line[len(_ORIGIN) :]) if line.startswith(_ORIGIN) else ""
 
 
+def marked(content: bytes) -> tuple[Item, ...]:
+    """Give the certificates of an override bundle that are ours: those that our comment names."""
+    named = {line.rpartition(b"sha256=")[2] for line in content.split(b"\n") if line.startswith(b"# ")}
+    return tuple(item for item in items(content) if item.sha256.encode() in named)
+
+
 def _line_starts(content: bytes, marker: bytes) -> list[int]:
     starts, position = [], content.find(marker)
     while position >= 0:
@@ -128,15 +137,15 @@ def _line_starts(content: bytes, marker: bytes) -> list[int]:
 
 
 def _with_comment(item: Item) -> bytes:
-    """Comments are ASCII only: one other character makes `certifi.contents()` raise."""
-    comment = item.comment.encode("ascii", "backslashreplace")
-    return b"# " + comment.replace(b"\n", b" ").replace(b"\r", b" ") + b"\n" + item.pem
+    """Comments are ASCII only, since one other character makes `certifi.contents()` raise, and never look like PEM."""
+    comment = item.comment.encode("unicode_escape").replace(b"---", b"- - ")
+    return b"# " + comment + b"\n" + item.pem
 
 
 def _quote(path: str) -> bytes:
     raw = path.encode("utf-8", "surrogateescape")
     return b"".join(
-        b"%c" % byte if chr(byte).isalnum() and byte < _ASCII or byte in b"/._-" else b"%%%02x" % byte for byte in raw
+        b"%c" % byte if (chr(byte).isalnum() and byte < _ASCII) or byte in b"/._-" else b"%%%02x" % byte for byte in raw
     )
 
 

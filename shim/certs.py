@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import warnings
 from binascii import a2b_base64
-from typing import NamedTuple, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs7
-from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shim import bundle
 from shim.record import Note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_CERTIFICATES = 20_000
 DAY = 24 * 3600
@@ -91,11 +94,12 @@ def parse(files: tuple[tuple[str, bytes], ...]) -> Parsed:
     """Find every certificate in (path, content) pairs, whatever the files are named; none raises, all are reported."""
     found: dict[str, Certificate] = {}
     notes: list[Note] = []
-    for path, content in files:
-        certificates, refusals = _parse_file(path, content)
-        notes += refusals
-        for certificate in certificates:
-            found.setdefault(certificate.sha256, certificate)
+    with _without_warnings():
+        for path, content in files:
+            certificates, refusals = _parse_file(path, content)
+            notes += refusals
+            for certificate in certificates:
+                found.setdefault(certificate.sha256, certificate)
     if len(found) > MAX_CERTIFICATES:
         reason = f"{len(found)} certificates are mounted, {MAX_CERTIFICATES} are the limit"
         notes.append(_note("source.limit", "", reason=reason, remedy="mount only the CAs that you need", code=65))
@@ -185,9 +189,7 @@ def _parse_der(path: str, content: bytes) -> list[Certificate]:
 
 def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            contained = pkcs7.load_der_pkcs7_certificates(der)
+        contained = pkcs7.load_der_pkcs7_certificates(der)
     except Exception as error:
         raise _RefusedError("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from error
     if not contained:
@@ -197,9 +199,7 @@ def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
 
 def _certificate(path: str, der: bytes) -> Certificate:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return _describe(path, x509.load_der_x509_certificate(der))
+        return _describe(path, x509.load_der_x509_certificate(der))
     except _RefusedError:
         raise
     except Exception as error:
@@ -208,6 +208,8 @@ def _certificate(path: str, der: bytes) -> Certificate:
 
 def _describe(path: str, parsed: x509.Certificate) -> Certificate:
     der = parsed.public_bytes(serialization.Encoding.DER)
+    if "-----" in parsed.subject.rfc4514_string():
+        raise _RefusedError("its subject looks like PEM, and would break the bundles of tools that print it beside")
     return Certificate(
         sha256=bundle.sha256(der),
         pem=bundle.to_pem(der),
@@ -260,14 +262,23 @@ def _key_traits(parsed: x509.Certificate) -> set[str]:
     return {"weak-key"} if small else set()
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """What the parser warns of, old serial numbers among it, would be lines on stderr that are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def subjects(*bundles: bytes) -> frozenset[bytes]:
     """Give the encoded subjects of all certificates in bundles, of those that parse."""
     found = set()
-    for item in {item for content in bundles for item in bundle.items(content)}:
-        try:
-            found.add(x509.load_pem_x509_certificate(item.pem).subject.public_bytes())
-        except Exception:  # noqa: BLE001, S112 - somebody else's bundle: what does not parse is nobody's issuer
-            continue
+    with _without_warnings():
+        for item in {item for content in bundles for item in bundle.items(content)}:
+            try:
+                found.add(x509.load_pem_x509_certificate(item.pem).subject.public_bytes())
+            except Exception:  # noqa: BLE001, S112 - somebody else's bundle: what does not parse is nobody's issuer
+                continue
     return frozenset(found)
 
 

@@ -186,6 +186,7 @@ def _export(settings: Config, environ: dict[str, str], parsed: Parsed, started: 
 
 
 def _install(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+    del parsed
     from shim import reconcile
 
     outcome = reconcile.reconcile(settings, environ, (), time.time())

@@ -27,10 +27,10 @@ COMMANDS = (
     Command("install", "", "bring the stores up to date: in a Dockerfile, or after the mounted files have changed"),
     Command("plan", "", "show what `install` would change, and why; changes nothing"),
     Command("status", "", "show every CA in every store: installed, missing, withdrawn, refused and why"),
-    Command("verify", "URL", "connect to servers: which store and client accepts them; if not, which issuer is missing"),
+    Command("verify", "URL", "connect to servers: which store and client accepts them, and which issuer is missing"),
     Command("env", "", "print the `export` lines for a shell or probe that did not come through the shim"),
     Command("export", "DIR", "in an init container: write bundles and an env file into a shared directory"),
-    Command("selftest", "", "prove on this image, with a throwaway CA, that every client found will trust a mounted CA"),
+    Command("selftest", "", "prove on this image, with a throwaway CA, that every client trusts a mounted CA"),
     Command("wrap", "NAME", "at image build: put the shim in front of programs, given by path or by name"),
 )
 

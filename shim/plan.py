@@ -113,16 +113,16 @@ def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> Sto
     base = present - ours
     missing = fingerprints(here) - present
     lingering = (ours & present) - fingerprints(here)
-    if store.family is None or failed or store.blocked:
-        changed = missing or lingering
-        return StorePlan(
-            store.path, override=(failed or store.blocked) if changed else "", added=missing, removed=lingering
-        )
+    changed = missing or lingering
+    if store.family is None or store.blocked:
+        return StorePlan(store.path, override=store.blocked if changed else "", added=missing, removed=lingering)
     anchors = {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
     present_anchors = dict(store.anchors)
-    if anchors == present_anchors and not (missing or lingering) and not store.state.startswith(PENDING):
+    if anchors == present_anchors and not changed and not store.state.startswith(PENDING):
         tidy = Step("remove", store.path, store.family.state, "the store is as wanted")
         return StorePlan(store.path, (tidy,) if store.state else ())
+    if failed:
+        return StorePlan(store.path, override=failed if changed else "", added=missing, removed=lingering)
     if anchors == present_anchors and store.state.startswith(SETTLED + b" " + bundle.sha256(store.content).encode()):
         return StorePlan(store.path, override="its tool leaves certificates out", added=missing, removed=lingering)
     steps = tuple(_os_steps(store, store.family, anchors, ours))

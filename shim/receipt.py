@@ -77,10 +77,12 @@ def find(directories: tuple[Directory, ...], root: str, key: str, now: float) ->
 def _read(path: str) -> Receipt | None:
     lines = (reading.read_or_none(path) or b"").decode("utf-8", "surrogateescape").split("\n")
     words = lines[0].split()
-    if len(words) != 2 or not words[1].isdigit():  # noqa: PLR2004 - the digest and the instant
+    try:
+        key, until = words[0], int(words[1])
+    except (IndexError, ValueError):
         return None
     pairs = (line.partition("=") for line in lines[1:] if line)
-    return Receipt(words[0], int(words[1]), {name: value for name, _, value in pairs})
+    return Receipt(key, until, {name: value for name, _, value in pairs})
 
 
 def render(receipt: Receipt) -> bytes:

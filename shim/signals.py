@@ -25,7 +25,10 @@ def end_at_once() -> None:
 def _end(number: int, frame: FrameType | None) -> None:
     del frame
     for group in running:
-        os.killpg(group, signal.SIGKILL)
+        try:
+            os.killpg(group, signal.SIGKILL)
+        except ProcessLookupError:  # it has just ended
+            continue
     os._exit(_EXIT_CODES[number])
 
 

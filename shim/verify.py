@@ -22,7 +22,7 @@ def holdings(snapshot: Snapshot) -> dict[str, frozenset[str]]:
 
 
 def ours(snapshot: Snapshot) -> dict[str, frozenset[str]]:
-    """Give the fingerprints that each store holds because of us, and what extra.pem holds, by path."""
+    """Give the fingerprints that each store holds because of us, and what of extra.pem is ours, by path."""
     found = {snapshot.os.path: plan.ours_in(snapshot.os)} if snapshot.os.path else {}
     for store in snapshot.certifi:
         if bundle.looks_whole(store.content):
@@ -30,7 +30,7 @@ def ours(snapshot: Snapshot) -> dict[str, frozenset[str]]:
     for directory in snapshot.directories:
         for name, content in directory.files:
             if name == "extra.pem":
-                found[f"{directory.path}/{name}"] = bundle.fingerprints(content)
+                found[f"{directory.path}/{name}"] = frozenset(item.sha256 for item in bundle.marked(content))
     return found
 
 
@@ -49,7 +49,7 @@ def installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
     whole = (store for store in snapshot.certifi if bundle.looks_whole(store.content))
     blocks = [(store.path, bundle.split(store.content)[1]) for store in whole]
     extras = [
-        (f"{directory.path}/{name}", content)
+        (f"{directory.path}/{name}", b"".join(item.pem for item in bundle.marked(content)))
         for directory in snapshot.directories
         for name, content in directory.files
         if name == "extra.pem"
