@@ -57,8 +57,17 @@ def items(content: bytes) -> tuple[Item, ...]:
         for body in (b"\n" + content).split(begin)[1:]:
             der = _decode(body.partition(end)[0]) if end in body else b""
             if der:
-                found.setdefault(sha256(der), Item(sha256(der), to_pem(der, label)))
+                name = sha256(first_element(der))
+                found.setdefault(name, Item(name, to_pem(der, label)))
     return tuple(found.values())
+
+
+def first_element(der: bytes) -> bytes:
+    """Cut OpenSSL's trust settings off: they follow the certificate's own ASN.1 element."""
+    if len(der) < 2 or der[1] < 0x80:  # noqa: PLR2004 - X.690: the long form has the top bit set
+        return der[: 2 + der[1]] if len(der) > 1 else der
+    size = der[1] & 0x7F
+    return der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")]
 
 
 def fingerprints(content: bytes) -> frozenset[str]:

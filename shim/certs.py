@@ -152,7 +152,7 @@ def _parse_block(path: str, label: bytes, body: bytes, end: bytes | None) -> lis
     der = _base64(body)
     if label in _PKCS7_LABELS:
         return _from_pkcs7(path, der)
-    return [_certificate(path, _first_element(der) if label.startswith(b"TRUSTED") else der)]
+    return [_certificate(path, bundle.first_element(der) if label.startswith(b"TRUSTED") else der)]
 
 
 def _base64(body: bytes) -> bytes:
@@ -163,14 +163,6 @@ def _base64(body: bytes) -> bytes:
         return a2b_base64(compact)
     except ValueError:
         raise _RefusedError("the block is not base64") from None
-
-
-def _first_element(der: bytes) -> bytes:
-    """Cut OpenSSL's trust settings off: they follow the certificate's own ASN.1 element."""
-    if len(der) < 2 or der[1] < 0x80:  # noqa: PLR2004 - X.690: the long form has the top bit set
-        return der[: 2 + der[1]] if len(der) > 1 else der
-    size = der[1] & 0x7F
-    return der[: 2 + size + int.from_bytes(der[2 : 2 + size], "big")]
 
 
 def _parse_der(path: str, content: bytes) -> list[Certificate]:

@@ -35,7 +35,7 @@ def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]
         setting = settings.get(row.name)
         if setting and (wanted or row.when in ruled) and not _serves(setting, snapshot, overridden, wanted, row.base):
             variables[row.name] = row.file
-            files[row.file] = row.base, "" if setting.content is None else setting.origin
+            files[row.file] = row.base, setting.origin
         elif not setting and row.when in ruled:
             variables[row.name] = row.store_file
             files.setdefault(row.store_file, (row.base, ""))

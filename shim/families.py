@@ -241,6 +241,7 @@ VARIABLES = (
     Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "never", "httplib2"),
     Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "never", "gRPC"),
 )
+BUNDLE_FILES = frozenset({"env", *(name for row in VARIABLES for name in (row.file, row.store_file))})
 FRESHCLAM = "/usr/bin/freshclam"
 UNTOUCHED = ("SSL_CERT_DIR", "PGSSLROOTCERT")  # a directory and a single-purpose file: the operator's own business
 # Out of our own environment before OpenSSL is loaded: a FIPS OPENSSL_CONF of the image breaks a foreign OpenSSL.

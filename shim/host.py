@@ -159,7 +159,8 @@ def _why_not_writable(owner: Owner | None, path: str) -> str:
 def _directories(config: Config, environ: Mapping[str, str], uid: int) -> Iterator[Directory]:
     """Give the candidates in order: existing ones of root's or ours, and those that could be made."""
     names = [config.bundle_dir] if config.bundle_dir else families.BUNDLE_DIRECTORIES
-    paths = (name.format(uid=uid, tmp=environ.get("TMPDIR", "/tmp")) for name in names)  # noqa: S108 - checked by lstat
+    temporary = environ.get("TMPDIR", "/tmp")  # noqa: S108 - checked by lstat
+    paths = (name.replace("{uid}", str(uid)).replace("{tmp}", temporary) for name in names)
     for path in dict.fromkeys(paths):
         directory = _directory(config.root, path, uid) if path.startswith("/") else None
         if directory:
@@ -182,8 +183,11 @@ def _directory(root: str, path: str, uid: int) -> Directory | None:
         return None
     if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (0, uid) or status.st_mode & 0o7777 != 0o755:  # noqa: PLR2004 - rwxr-xr-x
         return None
-    files = tuple((os.path.basename(name), content) for name, content in _files(root, path, ""))
-    kept = tuple(file for file in files if file[0] not in (RECEIPT, LOCK))
+    kept = tuple(
+        (os.path.basename(name), content)
+        for name, content in _files(root, path, "")
+        if os.path.basename(name).removesuffix(TEMPORARY) in families.BUNDLE_FILES
+    )
     return Directory(path, exists=True, writable=_writable_by_us(root + path, status, uid), files=kept)
 
 

@@ -100,6 +100,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
 ) -> Outcome:
     from shim import apply, plan, report
 
+    snapshot = _with_loadable_settings(snapshot)
     first, failed, changes = snapshot, dict[str, str](), 0
     for _ in range(_MAX_ROUNDS):
         todo = plan.make(decision.wanted, snapshot, failed)
@@ -107,7 +108,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
             break
         changes += len(todo.steps)
         failed.update(apply.carry_out(todo, config.root, _lock_directory(todo, snapshot)))
-        snapshot = host.look(config, environ, command)
+        snapshot = _with_loadable_settings(host.look(config, environ, command))
     notes = (*decision.notes, *report.changes(decision.wanted, first, snapshot, todo, failed), *report.unfinished(todo))
     outcome = Outcome(
         variables=todo.variables,
@@ -117,8 +118,21 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         certificates=len(decision.wanted),
         stores=tuple((store.path, "override" if store.override else "in place") for store in todo.stores if store.path),
     )
-    _remember(config, intake, snapshot, outcome, decision.until)
+    _remember(config, intake, host.look(config, environ, command), outcome, decision.until)
     return outcome
+
+
+def _with_loadable_settings(snapshot: Snapshot) -> Snapshot:
+    """Leave out of the bundles that somebody chose what OpenSSL cannot load: merging must not spread the damage."""
+    settings = (each._replace(content=_loadable(each.content)) if each.content else each for each in snapshot.settings)
+    return snapshot._replace(settings=tuple(settings))
+
+
+def _loadable(content: bytes) -> bytes:
+    from shim import apply, bundle
+
+    pems = [item.pem for item in bundle.items(content)]
+    return b"".join(pem for pem, loads in zip(pems, apply.loadable(pems), strict=True) if loads)
 
 
 def _lock_directory(todo: Plan, snapshot: Snapshot) -> str:
