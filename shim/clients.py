@@ -5,6 +5,7 @@ A client is executed as the application would execute it: with its environment, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -338,11 +339,15 @@ def _wait(child: int, deadline: float) -> int:
     """Give the exit status; the group is killed while its leader is a zombie, so that its number is nobody else's."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
         time.sleep(0.005)
-    try:
-        os.killpg(child, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        os.kill(child, signal.SIGKILL)
+    kill(child)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill(child: int) -> None:
+    """Kill a client with its group, or alone when it has not come to have one yet."""
+    for each in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            each(child, signal.SIGKILL)
 
 
 def connect(server: Server) -> socket:

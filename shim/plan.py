@@ -115,7 +115,8 @@ def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> Sto
     lingering = (ours & present) - fingerprints(here)
     changed = missing or lingering
     if store.family is None or store.blocked:
-        return StorePlan(store.path, override=store.blocked if changed else "", added=missing, removed=lingering)
+        reason = failed or store.blocked
+        return StorePlan(store.path, override=reason if changed else "", added=missing, removed=lingering)
     anchors = {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
     present_anchors = dict(store.anchors)
     if anchors == present_anchors and not changed and not store.state.startswith(PENDING):

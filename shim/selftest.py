@@ -251,8 +251,8 @@ class _Interruption:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.number = number
-        for group in signals.running if self._kills else ():
-            os.killpg(group, signal.SIGKILL)
+        for client in signals.running if self._kills else ():
+            clients.kill(client)
 
     @contextmanager
     def killing(self) -> Iterator[None]:

@@ -68,7 +68,10 @@ def _wrap_one(root: str, program: str) -> str:
 
 
 def _wrapper(root: str) -> bytes:
-    return _content(f"{root}{families.HOME}/bin/ca-shim")
+    path = f"{families.HOME}/bin/ca-shim"
+    if not os.path.isfile(root + path):
+        raise WrapError(f"{path} is not in this image: copy {families.HOME} of the runtime stage into it first")
+    return _content(root + path)
 
 
 def _content(path: str) -> bytes:

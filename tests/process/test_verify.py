@@ -8,11 +8,12 @@ import json
 import os
 import socket
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import clients, config, probe, selftest
+from shim import clients, config, probe, reconcile, selftest
 from shim.clients import ACCEPTED, Failure, Server
 from shim.errors import UsageError
 
@@ -114,6 +115,61 @@ def test_a_directory_of_certificates_is_a_bundle_too(
     stores = document["stores"]
     assert isinstance(stores, list)
     assert {"accepts"} == {store["state"] for store in stores if store["path"].endswith("/hashed")}
+
+
+@pytest.fixture
+def overridden(environ: dict[str, str], site: selftest.Site, tmp_path: Path) -> config.Config:
+    """The CA is mounted, and a start has served it by override."""
+    (tmp_path / "certs/ca.pem").write_bytes(site.root)
+    settings = config.read(environ)._replace(in_place=False)
+    assert reconcile.reconcile(settings, environ, (), time.time()).variables
+    return settings
+
+
+def _examine(settings: config.Config, environ: dict[str, str], port: int) -> probe.Report:
+    sight = probe.see(settings, environ, time.time())
+    return probe.examine(Server("127.0.0.1", port), sight, None, time.time())
+
+
+def test_the_application_has_variables_that_a_session_lacks(
+    overridden: config.Config, environ: dict[str, str], port: int
+) -> None:
+    report = _examine(overridden, environ, port)
+
+    assert report.accepted, probe.text(report)
+    assert [finding.kind for finding in report.findings] == ["session"]
+    assert {each.store.name for each in report.verdicts if each.store.in_force} >= {"override, SSL_CERT_FILE"}
+
+
+def test_a_session_with_a_bundle_of_its_own_is_told(
+    overridden: config.Config, environ: dict[str, str], port: int, tmp_path: Path
+) -> None:
+    (tmp_path / "own.pem").write_bytes(selftest.site(sends_intermediate=False).root)
+    report = _examine(overridden, {**environ, "REQUESTS_CA_BUNDLE": f"{tmp_path}/own.pem"}, port)
+
+    assert report.accepted
+    assert "this session's REQUESTS_CA_BUNDLE" in report.findings[0].problem
+
+
+def test_what_an_interpreter_does_not_have_is_not_listed(
+    environ: dict[str, str], port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python3"
+    program.write_text("#!/bin/sh\necho absent\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr("shim.interpreters.certifi_bundles", lambda *_: {})
+
+    report = _examine(config.read(environ), {**environ, "PATH": str(tmp_path)}, port)
+
+    assert [each.client for each in report.asked] == ["Go programs (search path)"]
+
+
+def test_a_certificate_that_cannot_be_parsed_is_told(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "chain_of", lambda _: ((b"no certificate",), True))
+
+    assert [finding.kind for finding in _examine(config.read(environ), environ, 1).findings] == [
+        "unreadable-certificate"
+    ]
 
 
 def test_people_get_a_text(environ: dict[str, str], port: int, capsys: pytest.CaptureFixture[str]) -> None:
