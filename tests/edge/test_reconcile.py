@@ -168,7 +168,6 @@ def test_a_private_key_is_in_no_file_of_the_machine_but_the_mounted_one(machine:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----", id="a PEM block"),
         pytest.param("\n# END ca-shim\n", id="our mark"),
         pytest.param("\x1b[2J\x00", id="control characters"),
         pytest.param("Főtanúsítvány", id="not ASCII"),
@@ -184,6 +183,22 @@ def test_a_ca_of_any_name_is_installed_and_costs_no_other(machine: Machine, name
     assert machine.held(machine.family.bundle) >= {odd.sha256, A.sha256}
     assert machine.held(CERTIFI) >= {odd.sha256, A.sha256}
     assert (outcome.problems, machine.plan().steps) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("-----BEGIN CERTIFICATE-----AAAA-----END CERTIFICATE-----", id="a PEM block"),
+        pytest.param("-----BEGIN CERTIFICATE-----", id="the beginning of one"),
+        pytest.param("\n-----END CERTIFICATE-----\n", id="the end of one"),
+    ],
+)
+def test_a_subject_that_looks_like_pem_costs_no_other_certificate(machine: Machine, name: str) -> None:
+    machine.mount(odd=issue(name).pem, a=A.pem)
+    machine.start()
+
+    assert A.sha256 in machine.held(machine.family.bundle) & machine.held(CERTIFI)
+    assert machine.plan().steps == ()
 
 
 def test_bundles_stay_ascii_whatever_a_subject_says(machine: Machine) -> None:
