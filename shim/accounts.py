@@ -64,7 +64,7 @@ def _named(wanted: str, rows: list[list[str]]) -> list[str] | None:
 
 
 def _rows(text: str, fields: int) -> list[list[str]]:
-    rows = [line.split(":") for line in text.splitlines()]
+    rows = [line.split(":") for line in text.split("\n")]
     return [row for row in rows if len(row) == fields and row[0] and all(map(_is_id, row[2 : fields // 2 + 1]))]
 
 

@@ -16,12 +16,14 @@ from shim.snapshot import TEMPORARY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import BinaryIO
 
     from shim.families import Family
     from shim.plan import Plan, Step
 
 LOCK_SECONDS = 60
 TOOL_SECONDS = 120
+_PIECE = 1000  # certificates
 _TOOL_ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -73,11 +75,14 @@ def _lock(directory: str) -> int:
 
 
 def _make_directory(path: str) -> None:
+    """Have a directory of ours at `path`; whatever somebody put there since it was looked at is refused."""
     try:
         os.mkdir(path)
+        os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is: the application's user must read what is in it
     except FileExistsError:
-        return
-    os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is: the application's user must read what is in it
+        status = os.lstat(path)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise StoreError(f"{path} is no directory of ours") from None
 
 
 def _mkdir(root: str, step: Step) -> None:
@@ -98,14 +103,14 @@ def unlink(path: str) -> None:
 
 
 def _write(root: str, step: Step) -> None:
-    replace(root + step.path, step.content, step.owner or writer.myself(), pem=step.pem)
+    replace(root + step.path, step.content, step.owner or writer.myself(), pem=step.pem, durable=step.durable)
 
 
-def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0) -> None:
-    """Write a file whole, acting as `owner`: a reader sees the old file or the new one, with its mode and group kept.
+def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0, durable: bool = True) -> None:
+    """Write a file whole, acting as `owner`: a reader sees the old file or the new one.
 
-    A bundle of `pem` distinct certificates must load with OpenSSL before anyone can see it. Raises OSError or
-    StoreError, and then the old file stands.
+    The owner's own file keeps its mode and group. A bundle of `pem` distinct certificates must load with OpenSSL before
+    anyone can see it. Raises OSError or StoreError, and then the old file stands.
     """
     temporary = path + TEMPORARY
     with writer.Acting(owner):
@@ -118,10 +123,12 @@ def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0) -> 
             with writer.Acting(owner):
                 must_load(temporary, pem)
         _restore(descriptor, before)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         with writer.Acting(owner):
             os.rename(temporary, path)
-            _sync_directory(os.path.dirname(path))
+            if durable:
+                _sync_directory(os.path.dirname(path))
     except BaseException:
         with writer.Acting(owner):
             unlink(temporary)
@@ -145,12 +152,13 @@ def _status(path: str) -> os.stat_result | None:
 
 def _restore(descriptor: int, before: os.stat_result | None) -> None:
     """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange."""
-    if before is None:
+    now = os.fstat(descriptor)
+    if before is None or not stat.S_ISREG(before.st_mode) or before.st_uid != now.st_uid:
         os.fchmod(descriptor, 0o644)
         return
-    if os.fstat(descriptor).st_gid != before.st_gid:
+    if now.st_gid != before.st_gid:
         os.fchown(descriptor, -1, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+    os.fchmod(descriptor, before.st_mode & 0o777)
 
 
 def _sync_directory(path: str) -> None:
@@ -162,7 +170,19 @@ def _sync_directory(path: str) -> None:
 
 
 def must_load(path: str, count: int | None = None) -> None:
-    """Load a bundle as clients do; raises StoreError unless OpenSSL takes it, and exactly `count` certificates if given."""
+    """Load a bundle as clients do; raises StoreError unless OpenSSL takes it, and `count` certificates if given.
+
+    OpenSSL's time grows with the square of the number: a large bundle is loaded in pieces.
+    """
+    items = bundle.items(reading.read(path)) if (count or 0) > _PIECE else ()
+    pieces = [b"".join(each.pem for each in items[start : start + _PIECE]) for start in range(0, len(items), _PIECE)]
+    loaded = sum(map(_load_content, pieces)) if pieces else _load(path)
+    if count is not None and loaded != count:
+        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from it")
+
+
+def _load(path: str) -> int:
+    """Load a file; gives the number of certificates."""
     import ssl
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -170,33 +190,41 @@ def must_load(path: str, count: int | None = None) -> None:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError as error:
         raise StoreError(f"OpenSSL does not load it: {error.reason}") from error
-    loaded = context.cert_store_stats()["x509"]
-    if count is not None and loaded != count:
-        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from it")
+    return context.cert_store_stats()["x509"]
+
+
+def _load_content(content: bytes) -> int:
+    """Load a bundle from a file that only this process can see."""
+    import tempfile
+
+    with tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else _memory_file() as file:
+        file.write(content)
+        file.flush()
+        return _load(f"/proc/self/fd/{file.fileno()}")
+
+
+def _memory_file() -> BinaryIO:
+    return os.fdopen(os.memfd_create("bundle"), "w+b")
 
 
 def loadable(pems: Sequence[bytes]) -> list[bool]:
     """Say of each certificate whether OpenSSL loads it from a file, without leaving one behind."""
+    pieces = [pems[start : start + _PIECE] for start in range(0, len(pems), _PIECE)]
+    return [each for piece in pieces for each in _loadable(piece)]
+
+
+def _loadable(pems: Sequence[bytes]) -> list[bool]:
+    """Load them together, and one by one only if that fails."""
     if _loads(b"".join(pems), len(set(pems))):
         return [True] * len(pems)
-    return [_loads(pem, 1) for pem in pems]
+    return [_loads(pem, 1) for pem in pems] if len(pems) > 1 else [False]
 
 
 def _loads(content: bytes, count: int) -> bool:
-    import tempfile
-
-    with (
-        tempfile.TemporaryFile()
-        if not hasattr(os, "memfd_create")
-        else os.fdopen(os.memfd_create("pem"), "w+b") as file
-    ):
-        file.write(content)
-        file.flush()
-        try:
-            must_load(f"/proc/self/fd/{file.fileno()}", count)
-        except StoreError:
-            return False
-    return True
+    try:
+        return _load_content(content) == count
+    except StoreError:
+        return False
 
 
 def _refresh(root: str, step: Step) -> None:
@@ -207,13 +235,21 @@ def _refresh(root: str, step: Step) -> None:
     touched = plans.touched_by(state)
     before = {path: reading.read_or_none(root + path) for path in (family.bundle, *family.outputs)}
     base = bundle.fingerprints(before[family.bundle] or b"") - touched
+    written = _identity(root + family.bundle)
     said = run([root + family.tool, *step.arguments], TOOL_SECONDS)
     wrong = _why_wrong(root, family, base, before)
     if wrong:
         _put_back(root, before)
-    _settle(root, family, state)
+    # What a refresh without its anchor has left in the bundle comes from somebody else, and is not ours any more.
+    _settle(root, family, state if wrong or written == _identity(root + family.bundle) else b"")
     if wrong:
         raise StoreError(f"{family.tool} {wrong} ({said})")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tell whether a tool has written a file at all, even with the content it had."""
+    status = _status(path)
+    return (status.st_ino, status.st_mtime_ns) if status else None
 
 
 def _why_wrong(root: str, family: Family, base: frozenset[str], before: dict[str, bytes | None]) -> str:

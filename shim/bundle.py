@@ -62,6 +62,11 @@ def items(content: bytes) -> tuple[Item, ...]:
     return tuple(found.values())
 
 
+def fingerprints_of_any(content: bytes) -> frozenset[str]:
+    """Give the SHA-256 of every certificate in a file that is a bundle or a single DER."""
+    return fingerprints(content) or frozenset({sha256(content)})
+
+
 def first_element(der: bytes) -> bytes:
     """Cut OpenSSL's trust settings off: they follow the certificate's own ASN.1 element."""
     if len(der) < 2 or der[1] < 0x80:  # noqa: PLR2004 - X.690: the long form has the top bit set

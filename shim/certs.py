@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_CERTIFICATES = 20_000
+MAX_NOTES = 1000
 DAY = 24 * 3600
 _SOON = 30 * DAY
+_MAX_LABEL = 80  # bytes
 _MAX_REFUSALS = 20  # a file: a stranger's 64 MiB of broken blocks must not flood the log
 _REMEDY = "export the certificate again as PEM and mount that file"
-_BLOCK = re.compile(
-    rb"-----BEGIN ([^\r\n]{1,80}?)-----(.*?)(?:-----END ([^\r\n]{1,80}?)-----|(?=-----BEGIN )|\Z)", re.DOTALL
-)
 _CERTIFICATE_LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7_LABELS = (b"PKCS7", b"PKCS #7 SIGNED DATA", b"CMS")
 # How a file that holds no certificate usually came about.
@@ -100,8 +99,10 @@ def parse(files: tuple[tuple[str, bytes], ...]) -> Parsed:
             notes += refusals
             for certificate in certificates:
                 found.setdefault(certificate.sha256, certificate)
-    if len(found) > MAX_CERTIFICATES:
-        reason = f"{len(found)} certificates are mounted, {MAX_CERTIFICATES} are the limit"
+            if len(found) > MAX_CERTIFICATES or len(notes) > MAX_NOTES:
+                break
+    if len(found) > MAX_CERTIFICATES or len(notes) > MAX_NOTES:
+        reason = f"more than {MAX_CERTIFICATES} certificates or {MAX_NOTES} refusals: the rest was not read"
         notes.append(_note("source.limit", "", reason=reason, remedy="mount only the CAs that you need", code=65))
     return Parsed(tuple(found.values())[:MAX_CERTIFICATES], tuple(notes))
 
@@ -117,37 +118,37 @@ def _parse_file(path: str, content: bytes) -> tuple[list[Certificate], list[Note
 
 
 def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
-    certificates: list[Certificate] = []
+    certificates: dict[bytes, list[Certificate]] = {}  # by the block's bytes: a repeated block is parsed once
     notes: list[Note] = []
-    others = keys = more = 0
-    for number, match in enumerate(_BLOCK.finditer(text), start=1):
-        label, body, end = match[1].strip(), match[2], match[3]
-        if b"PRIVATE KEY" in label:
-            keys += 1
-        elif label in _CERTIFICATE_LABELS + _PKCS7_LABELS:
+    keys = 0
+    blocks = text.split(b"-----BEGIN ")[1:]
+    for number, block in enumerate(blocks, start=1):
+        label = block.partition(b"-----")[0].strip()
+        keys += b"PRIVATE KEY" in label[:_MAX_LABEL]
+        if label in _CERTIFICATE_LABELS + _PKCS7_LABELS and block not in certificates:
             try:
-                certificates += _parse_block(path, label, body, end)
+                certificates[block] = _parse_block(path, label, block)
             except _RefusedError as reason:
-                more += len(notes) >= _MAX_REFUSALS
-                if not more:
-                    details = {"block": number, "reason": str(reason), "remedy": _REMEDY}
-                    notes.append(_note("block.refused", path, code=65, **details))
-        else:
-            others += 1
-    if more:
-        notes.append(_note("file.refused", path, reason=f"{more} further blocks cannot be used", remedy=_REMEDY))
+                details = {"block": number, "reason": str(reason), "remedy": _REMEDY}
+                notes.append(_note("block.refused", path, code=65, **details))
+        if len(certificates) > MAX_CERTIFICATES or len(notes) >= _MAX_REFUSALS:
+            notes.append(
+                _note("file.refused", path, reason=f"not read beyond its block {number}", remedy=_REMEDY, code=65)
+            )
+            break
     if keys:
         remedy = "it was not copied; keep keys out of this mount"
         notes.append(_note("key.ignored", path, reason="the file holds a private key", remedy=remedy))
     if not certificates and not notes:
-        notes.append(_note("file.refused", path, reason=f"no certificate among {others} PEM blocks", remedy=_REMEDY))
-    return certificates, notes
+        notes.append(_note("file.refused", path, reason=f"no certificate in {len(blocks)} PEM blocks", remedy=_REMEDY))
+    return [each for found in certificates.values() for each in found], notes
 
 
-def _parse_block(path: str, label: bytes, body: bytes, end: bytes | None) -> list[Certificate]:
-    if end is None:
+def _parse_block(path: str, label: bytes, block: bytes) -> list[Certificate]:
+    body, found, end = block.partition(b"-----")[2].partition(b"-----END ")
+    if not found:
         raise _RefusedError("the block has no END line: the file is truncated")
-    if end.strip() != label:
+    if end[: len(label) + 5] != label + b"-----":
         raise _RefusedError("the END line does not match the BEGIN line")
     der = _base64(body)
     if label in _PKCS7_LABELS:

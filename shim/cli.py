@@ -39,6 +39,9 @@ def main() -> int:
     except ShimError as error:
         log.emit("shim.failed", reason=str(error), code=error.code)
         return error.code
+    except Exception as error:  # noqa: BLE001 - of a command that starts no application
+        _report_bug(error)
+        return ShimError.code
 
 
 def _clean_own_environment() -> None:
@@ -50,6 +53,7 @@ def _clean_own_environment() -> None:
 
 def _run(settings: Config, environ: dict[str, str], command: Sequence[str], started: float) -> None:
     """Look, plan, apply, verify, become. Does not return."""
+    settings = settings._replace(alone=os.getpid() == 1)
     account = become.find_account(settings.user, settings.root)
     become.require(account)
     outcome = None if settings.off else _trust_or_log(settings, environ, command, started)
@@ -84,7 +88,9 @@ def _trust_or_log(
         _stop_on_problems(settings, outcome.problems)
     except ShimError:
         raise
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a parser's panic is no Exception
         _report_bug(error)
         if settings.stop:
             raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error
@@ -108,7 +114,7 @@ def _report(outcome: Outcome, started: float) -> None:
     )
 
 
-def _report_bug(error: Exception) -> None:
+def _report_bug(error: BaseException) -> None:
     import traceback
 
     lines = traceback.format_exception(error)
@@ -189,7 +195,7 @@ def _install(settings: Config, environ: dict[str, str], parsed: Parsed, started:
     del parsed
     from shim import reconcile
 
-    outcome = reconcile.reconcile(settings, environ, (), time.time())
+    outcome = reconcile.reconcile(settings._replace(alone=False), environ, (), time.time())
     _report(outcome, started)
     _stop_on_problems(settings, outcome.problems)
     return 0

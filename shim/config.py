@@ -55,6 +55,7 @@ class Config(Record):
     certifi: tuple[str, ...]
     bundle_dir: str
     in_place: bool = True  # False: leave every store alone and override
+    alone: bool = True  # False: an application may be running whose variables point to our bundles
     root: str = ""  # a directory that stands for `/`; "" is the real one
 
 

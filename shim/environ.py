@@ -33,7 +33,11 @@ def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]
     files: dict[str, tuple[str, str]] = {}
     for row in families.VARIABLES:
         setting = settings.get(row.name)
-        if setting and (wanted or row.when in ruled) and not _serves(setting, snapshot, overridden, wanted, row.base):
+        if (
+            setting
+            and (wanted or row.when in ruled or setting.real in overridden)
+            and not _serves(setting, snapshot, overridden, wanted, row.base)
+        ):
             variables[row.name] = row.file
             files[row.file] = row.base, setting.origin
         elif not setting and row.when in ruled:

@@ -214,7 +214,7 @@ class Variable(Record):
     name: str
     file: str  # the override bundle that it points to when somebody had set it
     base: str  # what its bundle starts from: "os", "python" or "nothing"
-    when: str  # the situation in which it is set although it had no value: a key of `environ.RULES`
+    when: str  # the situation in which it is set although it had no value: see `environ`
     clients: str
 
     @property

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from shim.families import Family, Variable
     from shim.writer import Owner, Place
 
+_MAX_CERTIFI = 8 * 1024 * 1024  # bytes; certifi's own has a thirtieth of it
+_MAX_STORES = 32
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 LOCK = "lock"
@@ -35,6 +37,7 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
         directories=directories,
         settings=tuple(_settings(root, environ, directories)),
         curl_needs_bundle="SSL_CERT_DIR" in environ or os.path.exists(root + families.FRESHCLAM),
+        alone=config.alone,
     )
 
 
@@ -70,20 +73,32 @@ def _os_store(config: Config) -> OsStore:
 def _why_blocked(root: str, family: Family) -> str:
     if os.geteuid() != 0:
         return "only root can change it"
-    try:
-        tool = writer.resolve(root, family.tool)
-    except OSError:
+    if not os.path.isfile(root + family.tool):
         return f"{family.tool} is missing"
-    if not root and writer.place_of(tool, {}).owner != writer.ROOT:
-        return f"{family.tool} could be changed by others than root"
-    for directory in (_existing(root + family.anchors), os.path.dirname(root + family.bundle)):
-        if not os.access(directory, os.W_OK, effective_ids=True):
-            return f"{directory[len(root) :]} is not writable"
+    anchors = _existing(root, family.anchors)
+    directories = [anchors, *map(os.path.dirname, (family.state, family.bundle))]
+    for path in (family.tool, *directories, *(os.path.dirname(path) for path in family.outputs)):
+        if not _is_roots_alone(root, path):
+            return f"{path} could be changed by others than root"
+    for path in directories:
+        if not os.access(root + path, os.W_OK, effective_ids=True):
+            return f"{path} is not writable"
     return ""
 
 
-def _existing(path: str) -> str:
-    return path if os.path.isdir(path) else os.path.dirname(path)
+def _is_roots_alone(root: str, path: str) -> bool:
+    """Say whether nobody but root can change what lies at a path, or exchange what is on the way to it."""
+    try:
+        resolved = writer.resolve(root, path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return writer.place_of(resolved, {}).owner == writer.ROOT and not resolved.steps[-1].st_mode & writer.OTHERS_WRITE
+
+
+def _existing(root: str, path: str) -> str:
+    return path if os.path.isdir(root + path) else os.path.dirname(path)
 
 
 def _files(root: str, directory: str, prefix: str) -> Iterator[tuple[str, bytes]]:
@@ -111,7 +126,7 @@ def _certifi_stores(
         except OSError as error:
             yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover=False)
             continue
-        if resolved.real not in seen:
+        if resolved.real not in seen and len(seen) < _MAX_STORES + len(families.OS_BUNDLES):
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
             yield _certifi_store(config.root, resolved, how, place)
@@ -119,7 +134,7 @@ def _certifi_stores(
 
 def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
     path = root + resolved.real
-    content = _read_as(place.owner, path)
+    content = _read_as(place.owner or _first_stranger(resolved), path)
     blocked = place.reason or _why_not_writable(place.owner, path)
     if content is None:
         blocked = "it cannot be read"
@@ -129,15 +144,21 @@ def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place)
     return CertifiStore(resolved.real, how, content or b"", place.owner, blocked, leftover)
 
 
-def _read_as(owner: Owner | None, path: str) -> bytes | None:
+def _first_stranger(resolved: writer.Resolved) -> Owner:
+    """Give the first who is not root among the owners of what was passed: a planted link was made by one of them."""
+    uids = (status.st_uid for status in (*resolved.links, *resolved.steps) if status.st_uid != 0)
+    return writer.Owner(next(uids, 0), writer.NOBODY)
+
+
+def _read_as(owner: Owner, path: str) -> bytes | None:
     """Root reads a file as its owner: a link planted there leads no further than its owner could go."""
-    if owner is None or os.geteuid() != 0:
-        return reading.read_or_none(path)
+    if os.geteuid() != 0:
+        return reading.read_or_none(path, _MAX_CERTIFI)
     try:
         with writer.Acting(owner):
-            return reading.read_or_none(path)
-    except OSError:
-        return reading.read_or_none(path)
+            return reading.read_or_none(path, _MAX_CERTIFI)
+    except OSError:  # root without the capability to become anybody reads as what it is
+        return reading.read_or_none(path, _MAX_CERTIFI)
 
 
 def _why_not_writable(owner: Owner | None, path: str) -> str:
@@ -160,6 +181,8 @@ def _directories(config: Config, environ: Mapping[str, str], uid: int) -> Iterat
     """Give the candidates in order: existing ones of root's or ours, and those that could be made."""
     names = [config.bundle_dir] if config.bundle_dir else families.BUNDLE_DIRECTORIES
     temporary = environ.get("TMPDIR", "/tmp")  # noqa: S108 - checked by lstat
+    if not temporary.isprintable():
+        temporary = "/tmp"  # noqa: S108 - the same
     paths = (name.replace("{uid}", str(uid)).replace("{tmp}", temporary) for name in names)
     for path in dict.fromkeys(paths):
         directory = _directory(config.root, path, uid) if path.startswith("/") else None
@@ -211,8 +234,9 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
 
 def _setting(root: str, variable: Variable, origin: str) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
-    content = None if superseded else _read_bundle(root + origin) if origin.startswith("/") else None
-    return Setting(variable.name, origin, os.path.realpath(root + origin)[len(root) :], content, superseded)
+    path = root + origin if origin.startswith("/") else os.path.abspath(origin) if origin else ""
+    content = None if superseded or not path else _read_bundle(path)
+    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :], content, superseded)
 
 
 def _read_bundle(path: str) -> bytes | None:

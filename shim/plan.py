@@ -38,6 +38,7 @@ class Step(Record):
     pem: int = 0
     family: Family | None = None  # of a refresh
     arguments: tuple[str, ...] = ()
+    durable: bool = True  # False: the marker makes up for a file that a crash of the machine takes
 
 
 class StorePlan(Record):
@@ -76,7 +77,7 @@ def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[st
     directory = _choose(snapshot.directories, files, failed)
     return Plan(
         stores=stores,
-        override=tuple(_override_steps(directory, files, needs.variables, snapshot)),
+        override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, snapshot))),
         variables={name: f"{directory.path}/{file}" for name, file in needs.variables.items()} if directory else {},
         directory=directory.path if directory and files else "",
         unserved=() if directory or not files else tuple(_unserved(stores)),
@@ -102,7 +103,7 @@ def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certific
     """Give what the OS store should hold: not what its tool drops, nor what its administrator distrusts."""
     if store.family is None:
         return wanted
-    distrusted = frozenset[str]().union(*map(bundle.fingerprints, store.blocklist))
+    distrusted = frozenset[str]().union(*map(bundle.fingerprints_of_any, store.blocklist))
     return tuple(each for each in wanted if not each.traits & store.family.drops and each.sha256 not in distrusted)
 
 
@@ -141,7 +142,7 @@ def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: f
         yield Step("remove", store.path, path, "no longer wanted")
     for path in sorted(anchors):
         if present.get(path) != anchors[path]:
-            yield Step("write", store.path, path, "wanted and missing", anchors[path], pem=1)
+            yield Step("write", store.path, path, "wanted and missing", anchors[path], durable=False)
     yield Step(
         action="refresh",
         store=store.path,
@@ -190,8 +191,7 @@ def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: s
 def override_file(base: str, origin: str, wanted: tuple[Certificate, ...], snapshot: Snapshot) -> bytes:
     """Render an override bundle that starts from `base`, or from the file `origin` that somebody chose."""
     ours = wanted_in(wanted, snapshot.os) if base == "os" else wanted
-    ordered = sorted(ours, key=lambda each: each.sha256)
-    return bundle.merged(origin, bundle.items(_base(base, origin, snapshot)), tuple(each.item for each in ordered))
+    return bundle.merged(origin, bundle.items(_base(base, origin, snapshot)), _items(ours))
 
 
 def _base(base: str, origin: str, snapshot: Snapshot) -> bytes:
@@ -200,15 +200,25 @@ def _base(base: str, origin: str, snapshot: Snapshot) -> bytes:
     chosen = next((each for each in snapshot.certifi if setting and each.path == setting.real), None)
     if chosen:
         return _outside(chosen)
-    if setting and setting.content is not None and setting.real != snapshot.os.path:
+    on_os = setting is not None and setting.real == snapshot.os.path
+    if setting and setting.content is not None and not on_os:
         return setting.content
-    if base == "nothing":
+    if base == "nothing" and not on_os:
         return b""
-    certifi = next((each for each in snapshot.certifi if each.content), None)
-    if base == "python" and certifi and not setting:
-        return _outside(certifi)
+    if base == "python" and not on_os and any(each.content for each in snapshot.certifi):
+        return _python_base(snapshot)
     ours = ours_in(snapshot.os)
     return b"".join(item.pem for item in bundle.items(snapshot.os.content) if item.sha256 not in ours)
+
+
+def _python_base(snapshot: Snapshot) -> bytes:
+    """Give the first certifi's roots, or those of the one that python.pem has now: two shims may differ in the first."""
+    outsides = [_outside(each) for each in snapshot.certifi if each.content]
+    pythons = [content for each in snapshot.directories for name, content in each.files if name == "python.pem"]
+    for python in pythons:
+        base = bundle.fingerprints(python) - {item.sha256 for item in bundle.marked(python)}
+        outsides.sort(key=lambda outside: bundle.fingerprints(outside) != base)
+    return outsides[0]
 
 
 def _outside(store: CertifiStore) -> bytes:
@@ -236,27 +246,72 @@ def _choose(
 
 
 def _override_steps(
-    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], snapshot: Snapshot
+    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], todo: _Override
 ) -> Iterable[Step]:
-    """Write what is needed, and remove from our own directories what is needed no more."""
-    needed: dict[str, bytes] = {}
-    if directory and files:
-        paths = {name: f"{directory.path}/{file}" for name, file in variables.items()}
-        needed = {**files, "env": env_file(paths)}
-        if not directory.exists:
-            yield Step("mkdir", directory.path, directory.path, "override bundles are kept there")
-        present = dict(directory.files)
-        for name, content in needed.items():
-            if directory.writable and present.get(name) != content:
-                count = len(bundle.fingerprints(content))
-                yield Step(
-                    "write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count
-                )
-    for each in snapshot.directories:
-        keep = needed if directory and each.path == directory.path else {}
-        for name in sorted(dict(each.files).keys() - keep.keys()):
-            if each.writable:
-                yield Step("remove", each.path, f"{each.path}/{name}", "no variable needs it")
+    """Write what is needed, and keep what is there as wanted: the variables of a running application may point to it."""
+    for each in todo.snapshot.directories:
+        chosen = directory is not None and each.path == directory.path
+        if chosen and files and not each.exists:
+            yield Step("mkdir", each.path, each.path, "override bundles are kept there")
+        needed = dict(files) if chosen else {}
+        present = {name: content for name, content in each.files if not name.endswith(TEMPORARY)}
+        if needed:
+            needed["env"] = _with_env(
+                present.get("env", b""), {name: f"{each.path}/{file}" for name, file in variables.items()}
+            )
+        elif todo.wanted or not todo.snapshot.alone:
+            needed = {"env": present["env"]} if "env" in present else {}
+        kept = {} if not needed and todo.snapshot.alone and not todo.wanted else _kept_current(present, todo)
+        yield from _file_steps(each, {**kept, **needed})
+
+
+class _Override(Record):
+    """What override bundles are made from."""
+
+    wanted: tuple[Certificate, ...]
+    snapshot: Snapshot
+
+
+def _kept_current(present: Mapping[str, bytes], todo: _Override) -> dict[str, bytes]:
+    """Give the bundles of earlier needs with what is wanted now; what they started from stays."""
+    kept = {}
+    for name, content in present.items():
+        if name.endswith(".pem"):
+            marked = {item.sha256 for item in bundle.marked(content)}
+            base = tuple(item for item in bundle.items(content) if item.sha256 not in marked)
+            here = wanted_in(todo.wanted, todo.snapshot.os) if name == "os.pem" else todo.wanted
+            kept[name] = bundle.merged(bundle.origin_of(content), base, _items(here))
+    return kept
+
+
+def _items(certificates: tuple[Certificate, ...]) -> tuple[bundle.Item, ...]:
+    return tuple(each.item for each in sorted(certificates, key=lambda each: each.sha256))
+
+
+def _with_env(present: bytes, variables: Mapping[str, str]) -> bytes:
+    """Add to the env file: two shims of a chain may need different variables, and neither undoes the other's."""
+    lines = dict(
+        line.removeprefix("export ").split("=", 1)
+        for line in present.decode("utf-8", "replace").splitlines()
+        if "=" in line
+    )
+    mine = env_file(variables).decode("utf-8", "surrogateescape").splitlines()
+    lines.update(line.removeprefix("export ").split("=", 1) for line in mine)
+    return "".join(f"export {name}={value}\n" for name, value in sorted(lines.items())).encode(
+        "utf-8", "surrogateescape"
+    )
+
+
+def _file_steps(directory: Directory, needed: Mapping[str, bytes]) -> Iterable[Step]:
+    if not directory.writable:
+        return
+    present = dict(directory.files)
+    for name, content in needed.items():
+        if present.get(name) != content:
+            count = len(bundle.fingerprints(content))
+            yield Step("write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count)
+    for name in sorted(present.keys() - needed.keys()):
+        yield Step("remove", directory.path, f"{directory.path}/{name}", "no variable needs it")
 
 
 def _unserved(stores: tuple[StorePlan, ...]) -> Iterable[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from shim import host, plan, reading, reconcile, sources
@@ -48,8 +49,6 @@ def show(decision: Decision, todo: Plan, *, as_json: bool) -> None:
 
 def exports(config: Config, environ: Mapping[str, str]) -> str:
     """Give the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
-    for directory in host.look(config, environ, ()).directories:
-        text = reading.read_or_none(f"{config.root}{directory.path}/env") if directory.exists else None
-        if text is not None:
-            return text.decode("utf-8", "surrogateescape")
-    return ""
+    paths = [f"{config.root}{each.path}/env" for each in host.look(config, environ, ()).directories if each.exists]
+    newest = max(filter(os.path.isfile, paths), key=os.path.getmtime, default="")
+    return (reading.read_or_none(newest) or b"").decode("utf-8", "surrogateescape") if newest else ""

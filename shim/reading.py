@@ -25,7 +25,10 @@ def read(path: str, limit: int = LIMIT) -> bytes:
     _require_regular(os.stat(path), path)
     descriptor = os.open(path, _FLAGS)
     try:
-        _require_regular(os.fstat(descriptor), path)
+        status = os.fstat(descriptor)
+        _require_regular(status, path)
+        if status.st_size > limit:
+            raise _too_large(limit, path)
         return _read_up_to(descriptor, limit, path)
     finally:
         os.close(descriptor)
@@ -46,10 +49,10 @@ def head(path: str, size: int = 256) -> bytes:
         os.close(descriptor)
 
 
-def read_or_none(path: str) -> bytes | None:
+def read_or_none(path: str, limit: int = LIMIT) -> bytes | None:
     """Give the content of a regular file, None when it cannot be had."""
     try:
-        return read(path)
+        return read(path, limit)
     except OSError:
         return None
 
@@ -59,11 +62,15 @@ def _require_regular(status: os.stat_result, path: str) -> None:
         raise NotRegularError(0, "not a regular file", path)
 
 
+def _too_large(limit: int, path: str) -> TooLargeError:
+    return TooLargeError(0, f"larger than {limit} bytes", path)
+
+
 def _read_up_to(descriptor: int, limit: int, path: str) -> bytes:
     pieces, size = [], 0
     while piece := os.read(descriptor, 1 << 20):
         pieces.append(piece)
         size += len(piece)
         if size > limit:
-            raise TooLargeError(0, f"larger than {limit} bytes", path)
+            raise _too_large(limit, path)
     return b"".join(pieces)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shim.sources import Intake
 
 _FORMAT = b"ca-shim receipt 1"
+_MAX_RECEIPTS = 4
 
 
 class Receipt(Record):
@@ -68,14 +69,19 @@ def untouched(intake: Intake, snapshot: Snapshot) -> bool:
 def find(directories: tuple[Directory, ...], root: str, key: str, now: float) -> Receipt | None:
     """Find a receipt for these inputs that still holds, in any directory that is root's or ours."""
     for directory in directories:
-        receipt = _read(f"{root}{directory.path}/{RECEIPT}") if directory.exists else None
-        if receipt and receipt.key == key and now < receipt.until:
-            return receipt
+        for receipt in read(f"{root}{directory.path}/{RECEIPT}") if directory.exists else ():
+            if receipt.key == key and now < receipt.until:
+                return receipt
     return None
 
 
-def _read(path: str) -> Receipt | None:
-    lines = (reading.read_or_none(path) or b"").decode("utf-8", "surrogateescape").split("\n")
+def read(path: str) -> tuple[Receipt, ...]:
+    """Give the receipts of a file; what is no receipt is left out."""
+    text = (reading.read_or_none(path) or b"").decode("utf-8", "surrogateescape")
+    return tuple(receipt for part in text.split("\n\n") if (receipt := _parse(part.split("\n"))))
+
+
+def _parse(lines: list[str]) -> Receipt | None:
     words = lines[0].split()
     try:
         key, until = words[0], int(words[1])
@@ -85,7 +91,12 @@ def _read(path: str) -> Receipt | None:
     return Receipt(key, until, {name: value for name, _, value in pairs})
 
 
-def render(receipt: Receipt) -> bytes:
-    """Write a receipt as text."""
+def render(newest: Receipt, others: tuple[Receipt, ...] = ()) -> bytes:
+    """Write receipts as text, the newest first, of others the newest few: one for each shim of a chain."""
+    kept = [newest, *(each for each in others if each.key != newest.key)][:_MAX_RECEIPTS]
+    return "\n".join(map(_render, kept)).encode("utf-8", "surrogateescape")
+
+
+def _render(receipt: Receipt) -> str:
     lines = [f"{receipt.key} {receipt.until}", *(f"{name}={value}" for name, value in receipt.variables.items()), ""]
-    return "\n".join(lines).encode("utf-8", "surrogateescape")
+    return "\n".join(lines)

@@ -111,7 +111,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         snapshot = _with_loadable_settings(host.look(config, environ, command))
     notes = (*decision.notes, *report.changes(decision.wanted, first, snapshot, todo, failed), *report.unfinished(todo))
     outcome = Outcome(
-        variables=todo.variables,
+        variables=_existing(todo.variables, config.root) if todo.steps else todo.variables,
         restored=environ_.restored(environ, first.directories, todo.variables),
         notes=notes,
         changes=changes,
@@ -120,6 +120,13 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
     )
     _remember(config, intake, host.look(config, environ, command), outcome, decision.until)
     return outcome
+
+
+def _existing(variables: Mapping[str, str], root: str) -> dict[str, str]:
+    """Leave out what points to nothing: the last steps were not carried out."""
+    from os.path import isfile
+
+    return {name: path for name, path in variables.items() if isfile(root + path)}
 
 
 def _with_loadable_settings(snapshot: Snapshot) -> Snapshot:
@@ -149,12 +156,12 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
 
     ours = [each for each in snapshot.directories if each.exists and each.writable]
     kept = next((each for each in ours if each.files), None) if not outcome.problems else None
-    content = receipt.render(receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables)))
+    newest = receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables))
     for directory in ours:
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:
             if directory is kept:
-                apply.replace(path, content, writer.myself())
+                apply.replace(path, receipt.render(newest, receipt.read(path)), writer.myself())
             else:
                 apply.unlink(path)
         except OSError:

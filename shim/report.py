@@ -52,9 +52,10 @@ def _variables(before: Snapshot, todo: Plan) -> Iterator[Note]:
 
 
 def _installed(wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot) -> Iterator[Note]:
-    had, have = verify.holdings(before), verify.holdings(after)
+    had = verify.holdings(before)
+    new = {path: held - had.get(path, frozenset()) for path, held in verify.holdings(after).items()}
     for certificate in wanted:
-        stores = [path for path, held in have.items() if certificate.sha256 in held - had.get(path, frozenset())]
+        stores = [path for path, held in new.items() if certificate.sha256 in held]
         if stores:
             yield Note("ca.installed", certificate.details(stores=stores))
 

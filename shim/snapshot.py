@@ -64,6 +64,7 @@ class Snapshot(Record):
     directories: tuple[Directory, ...]
     settings: tuple[Setting, ...]
     curl_needs_bundle: bool
+    alone: bool = True  # no application is running that reads our bundles
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:

@@ -9,6 +9,7 @@ from shim.record import Note, Record
 
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 16
+_MAX_NOTES = 20
 _MOUNT = "mount a directory or a file there, or correct CA_SHIM_CERTS"
 _READABLE = "make it readable for the container's user"
 
@@ -46,6 +47,7 @@ class _Reader:
         self._root = root
         self._budget = reading.LIMIT
         self._entries = 0
+        self._large = 0
         self._seen: set[tuple[int, int]] = set()  # directories, so that a loop of links ends
         self._top = ""
 
@@ -75,7 +77,9 @@ class _Reader:
             remedy = "mount regular files only"
             self._note("file.refused", path, "it is no regular file (a FIFO, device or socket)", remedy)
         except reading.TooLargeError:
-            self._over(path, f"the files have more than {reading.LIMIT >> 20} MiB")
+            self._large += 1
+            if self._large <= _MAX_NOTES:
+                self._over(path, f"with it the files have more than {reading.LIMIT >> 20} MiB")
         except OSError as error:
             self._unreadable(path, error)
 

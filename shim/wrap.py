@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_OURS = b"#!" + families.HOME.encode() + b"/"  # the first line of a wrapper, of an older build too
 NEVER = ("node",)  # the UI starts it with its own arguments, and it reads a variable instead of a store
 
 
@@ -57,9 +58,10 @@ def _programs(root: str, name: str, path: str) -> list[str]:
 def _wrap_one(root: str, program: str) -> str:
     moved = root + families.WRAPPED + program
     wrapper = _wrapper(root)
-    if _content(root + program) == wrapper:
+    if _content(root + program).startswith(_OURS):
         if not os.path.isfile(moved):
             raise WrapError(f"{program} is a wrapper whose program {moved} is gone: build from the original image")
+        _write_wrapper(root + program, wrapper)
         return f"{program}: wrapped already"
     _make_directories(os.path.dirname(moved))
     _move(root + program, moved)

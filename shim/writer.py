@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 NOBODY = 65534
 _MAX_LINKS = 40  # as the kernel's
 
@@ -81,7 +81,7 @@ def place_of(resolved: Resolved, groups: dict[int, int]) -> Place:
     owners = [step.st_uid for step in resolved.steps]
     uid = next((owner for owner in owners if owner != 0), 0)
     above = resolved.steps[: owners.index(uid)] if uid else resolved.steps[:-1]
-    if any(step.st_mode & _OTHERS_WRITE for step in above):
+    if any(step.st_mode & OTHERS_WRITE for step in above):
         return Place(None, "a directory of root's above it is writable by others")
     if any(owner != uid for owner in owners[len(above) :]):
         return Place(None, "what is on the way belongs to different users")
