@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from shim import become, interpreters, signals
+from shim import become, families, interpreters, signals
 from shim.accounts import Account
 from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
@@ -156,16 +156,21 @@ else {
 }
 """
 _ARGUMENTS = ("-B", "-c", "{script}")
+# The variables of the table, by the situation that each is for.
+_VARIABLES = {row.when: row.name for row in families.VARIABLES}
+_OS, _REQUESTS, _CURL, _NODE = (
+    _VARIABLES[when] for when in ("os overridden", "python overridden", "curl needs it", "any CA wanted")
+)
 KINDS = (
     # Its context is what urllib, http.client and most libraries besides requests use.
     Kind(
-        "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), ("SSL_CERT_FILE",),
+        "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), (_OS,),
         r"^(SSL\w*|Certificate)Error", r"^((OS|IO|Connection\w*|Timeout)Error|timeout|gaierror|herror|error): ",
         r"^accepted", _SSL_SCRIPT,
     ),
     # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
     Kind(
-        "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), (_REQUESTS, _CURL),
         r"^SSLError|^(OS|IO)Error: Could not find",
         r"^ProxyError|^Connect\w*(Error|Timeout)(?!.*(BadStatusLine|RemoteDisconnected))",
         r"^accepted|^ConnectionError.*(BadStatusLine|RemoteDisconnected)", _REQUESTS_SCRIPT,
@@ -173,27 +178,27 @@ KINDS = (
     # curl(1), EXIT CODES: 52 and 56 come after the handshake.
     Kind(
         "curl", "curl", ("-sS", "-I", "--max-time", "{seconds}", "{url}"), (), (), (),
-        ("CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+        (_CURL, _OS),
         r"^exit (35|51|58|60|77|82|83|90|91)$", r"^exit (5|6|7|28|97)$", r"^exit (0|8|22|52|56)$",
     ),
     # openssl-s_client(1): -brief and -verify_hostname exist since 1.0.2, -proxy since 1.1.0, -proxy_user since 3.0.
     Kind(
         "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{authority}"),
         ("-servername", "{host}", "-verify_hostname", "{host}"), ("-verify_ip", "{host}"), ("-proxy", "{proxy}"),
-        ("SSL_CERT_FILE",),
+        (_OS,),
         r"verify error|certificate verify failed", r"errno|CONNECT failed|BIO_lookup|[Nn]ame or service", r"^exit 0$",
     ),
     # containers/image pings https://HOST/v2/ first; any answer in HTTP comes after the handshake. No stranger is to be
     # told credentials.
     Kind(
         "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (),
-        ("SSL_CERT_FILE",),
+        (_OS,),
         r"x509: |tls: ", r"dial tcp|lookup |timeout|deadline|proxyconnect|HTTP response to HTTPS|: EOF",
         r"^exit 0$|status code|StatusCode|HTTP status|manifest|unauthorized|denied|invalid character",
     ),
     # Node's roots are its own; the variable adds to them. It knows no proxies.
     Kind(
-        "node", "node", ("-e", "{script}", "{host}", "{port}", "{proxy}"), (), (), (), ("NODE_EXTRA_CA_CERTS",),
+        "node", "node", ("-e", "{script}", "{host}", "{port}", "{proxy}"), (), (), (), (_NODE,),
         r"^\w*(CERT|ISSUER|SIGNATURE|SELF_SIGNED|ERR_SSL|EPROTO)\w*: ", r"^(proxy|E[A-Z_]+): ", r"^accepted",
         _NODE_SCRIPT,
     ),

@@ -192,8 +192,8 @@ def _ask(server: Server, sight: Sight, account: Account | None) -> Iterator[Aske
 
 def ask_go(server: Server, environ: Mapping[str, str]) -> Asked:
     """Answer for programs in Go by crypto/x509's search path: there may be any number of them, and none to ask."""
-    variable = "SSL_CERT_FILE" if environ.get("SSL_CERT_FILE") else ""
-    path = environ.get("SSL_CERT_FILE") or next(filter(os.path.isfile, families.OS_BUNDLES), "")
+    variable = next((name for name in _READS["skopeo"] if environ.get(name)), "")
+    path = environ.get(variable) or next(filter(os.path.isfile, families.OS_BUNDLES), "")
     failure = clients.handshake(server, reading.read_or_none(path) or b"", partial=True)
     answer = Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED)
     return Asked("Go programs (search path)", variable, answer)
@@ -325,7 +325,7 @@ def _stores(
         here = tuple(each if each.refusal else _offered(each, snapshot) for each in mounted)
         known[snapshot.os.path] = Store(
             snapshot.os.path, "operating system", snapshot.os.content, mounted=here,
-            in_force=not replaced & {"SSL_CERT_FILE"},
+            in_force=not replaced & {*_READS["openssl"]},
         )  # fmt: skip
     for each in snapshot.certifi:
         in_force = not replaced & {*_READS["requests"]}
