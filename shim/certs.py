@@ -25,7 +25,9 @@ MAX_NOTES = 1000
 DAY = 24 * 3600
 _SOON = 30 * DAY
 _MAX_LABEL = 80  # bytes
-_MAX_REFUSALS = 20  # a file: a stranger's 64 MiB of broken blocks must not flood the log
+# A stranger's 64 MiB of broken blocks must neither flood the log nor hold up the start.
+_MAX_NOTES_OF_FILE = 20
+_MAX_REFUSALS = 2000
 _REMEDY = "export the certificate again as PEM and mount that file"
 _CERTIFICATE_LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7_LABELS = (b"PKCS7", b"PKCS #7 SIGNED DATA", b"CMS")
@@ -120,7 +122,7 @@ def _parse_file(path: str, content: bytes) -> tuple[list[Certificate], list[Note
 def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
     certificates: dict[bytes, list[Certificate]] = {}  # by the block's bytes: a repeated block is parsed once
     notes: list[Note] = []
-    keys = 0
+    keys = refused = 0
     blocks = text.split(b"-----BEGIN ")[1:]
     for number, block in enumerate(blocks, start=1):
         label = block.partition(b"-----")[0].strip()
@@ -129,18 +131,21 @@ def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
             try:
                 certificates[block] = _parse_block(path, label, block)
             except _RefusedError as reason:
+                refused += 1
                 details = {"block": number, "reason": str(reason), "remedy": _REMEDY}
-                notes.append(_note("block.refused", path, code=65, **details))
-        if len(certificates) > MAX_CERTIFICATES or len(notes) >= _MAX_REFUSALS:
-            notes.append(
-                _note("file.refused", path, reason=f"not read beyond its block {number}", remedy=_REMEDY, code=65)
-            )
+                notes += [_note("block.refused", path, code=65, **details)] if refused <= _MAX_NOTES_OF_FILE else []
+        if len(certificates) > MAX_CERTIFICATES or refused >= _MAX_REFUSALS:
             break
+    if refused > _MAX_NOTES_OF_FILE:
+        why = f"{refused - _MAX_NOTES_OF_FILE} further blocks cannot be used, of {number} looked at"
+        notes.append(_note("file.refused", path, reason=why, remedy=_REMEDY))
     if keys:
         remedy = "it was not copied; keep keys out of this mount"
         notes.append(_note("key.ignored", path, reason="the file holds a private key", remedy=remedy))
     if not certificates and not notes:
-        notes.append(_note("file.refused", path, reason=f"no certificate in {len(blocks)} PEM blocks", remedy=_REMEDY))
+        notes.append(
+            _note("file.refused", path, reason=f"no certificate among {len(blocks)} PEM blocks", remedy=_REMEDY)
+        )
     return [each for found in certificates.values() for each in found], notes
 
 

@@ -90,7 +90,7 @@ def _trust_or_log(
         raise
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 - a parser's panic is no Exception
+    except BaseException as error:  # a parser's panic is no Exception
         _report_bug(error)
         if settings.stop:
             raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error

@@ -209,7 +209,7 @@ def _directory(root: str, path: str, uid: int) -> Directory | None:
     kept = tuple(
         (os.path.basename(name), content)
         for name, content in _files(root, path, "")
-        if os.path.basename(name).removesuffix(TEMPORARY) in families.BUNDLE_FILES
+        if os.path.basename(name).removesuffix(TEMPORARY) in families.BUNDLE_FILES or name.endswith(RECEIPT + TEMPORARY)
     )
     return Directory(path, exists=True, writable=_writable_by_us(root + path, status, uid), files=kept)
 

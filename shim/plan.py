@@ -212,7 +212,7 @@ def _base(base: str, origin: str, snapshot: Snapshot) -> bytes:
 
 
 def _python_base(snapshot: Snapshot) -> bytes:
-    """Give the first certifi's roots, or those of the one that python.pem has now: two shims may differ in the first."""
+    """Give the first certifi's roots, or those that python.pem has now: two shims may differ in the first."""
     outsides = [_outside(each) for each in snapshot.certifi if each.content]
     pythons = [content for each in snapshot.directories for name, content in each.files if name == "python.pem"]
     for python in pythons:
@@ -248,7 +248,7 @@ def _choose(
 def _override_steps(
     directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], todo: _Override
 ) -> Iterable[Step]:
-    """Write what is needed, and keep what is there as wanted: the variables of a running application may point to it."""
+    """Write what is needed, and keep what is there as wanted: variables of a running application may point to it."""
     for each in todo.snapshot.directories:
         chosen = directory is not None and each.path == directory.path
         if chosen and files and not each.exists:
@@ -290,16 +290,8 @@ def _items(certificates: tuple[Certificate, ...]) -> tuple[bundle.Item, ...]:
 
 def _with_env(present: bytes, variables: Mapping[str, str]) -> bytes:
     """Add to the env file: two shims of a chain may need different variables, and neither undoes the other's."""
-    lines = dict(
-        line.removeprefix("export ").split("=", 1)
-        for line in present.decode("utf-8", "replace").splitlines()
-        if "=" in line
-    )
-    mine = env_file(variables).decode("utf-8", "surrogateescape").splitlines()
-    lines.update(line.removeprefix("export ").split("=", 1) for line in mine)
-    return "".join(f"export {name}={value}\n" for name, value in sorted(lines.items())).encode(
-        "utf-8", "surrogateescape"
-    )
+    lines = {line.partition(b"=")[0]: line for line in (present + env_file(variables)).splitlines() if line}
+    return b"".join(line + b"\n" for _, line in sorted(lines.items()))
 
 
 def _file_steps(directory: Directory, needed: Mapping[str, bytes]) -> Iterable[Step]:

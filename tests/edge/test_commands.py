@@ -22,7 +22,7 @@ SHIPPED_IDS = {each.sha256 for each in SHIPPED}
 Shim = "Callable[..., tuple[int, str, list[dict[str, Any]]]]"
 
 
-class StartedError(Exception):
+class StartedError(BaseException):
     """The application would have started."""
 
 
