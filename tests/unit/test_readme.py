@@ -64,8 +64,3 @@ TABLES = {
 @pytest.mark.parametrize("heading", TABLES)
 def test_the_table_is_that_of_the_code(heading: str) -> None:
     assert _table(heading) == TABLES[heading]
-
-
-if __name__ == "__main__":
-    for name, rows in TABLES.items():
-        print(f"\n{name}\n", *rows, sep="\n")
