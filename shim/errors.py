@@ -80,8 +80,9 @@ EXIT_CODES = (
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),
-    ExitCode(130, "interrupted by SIGINT before the application started"),
-    ExitCode(143, "ended by SIGTERM before the application started"),
+    ExitCode(129, "`selftest` was hung up on, and has undone everything"),
+    ExitCode(130, "interrupted by SIGINT before the application started, or in `selftest`"),
+    ExitCode(143, "ended by SIGTERM before the application started, or in `selftest`"),
 )
 
 STOP_ERRORS = {error.code: error for error in (RefusedError, SourceMissingError, NotUpdatedError)}

@@ -74,10 +74,11 @@ def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[st
     overridden = frozenset(store.path for store in stores if store.override)
     needs = environ.needs(snapshot, overridden, wanted=fingerprints(wanted))
     files = {name: override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
-    directory = _choose(snapshot.directories, files, failed)
+    usable = snapshot._replace(directories=tuple(each for each in snapshot.directories if each.path not in failed))
+    directory = _choose(usable.directories, files)
     return Plan(
         stores=stores,
-        override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, snapshot))),
+        override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, usable))),
         variables={name: f"{directory.path}/{file}" for name, file in needs.variables.items()} if directory else {},
         directory=directory.path if directory and files else "",
         unserved=() if directory or not files else tuple(_unserved(stores)),
@@ -170,7 +171,8 @@ def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: s
     """Plan one certifi bundle: our block at its end, with what the bundle lacks."""
     reason = failed or store.blocked
     if not bundle.looks_whole(store.content):
-        return StorePlan(store.path, override=reason)
+        doubtful = bundle.BEGIN in store.content or fingerprints(wanted) - bundle.fingerprints(store.content)
+        return StorePlan(store.path, override=reason if doubtful else "")
     outside, block = bundle.split(store.content)
     base, ours = bundle.fingerprints(outside), bundle.fingerprints(block)
     lacking = tuple(sorted((each for each in wanted if each.sha256 not in base), key=lambda each: each.sha256))
@@ -236,13 +238,10 @@ def env_file(variables: Mapping[str, str]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _choose(
-    directories: tuple[Directory, ...], files: Mapping[str, bytes], failed: Mapping[str, str]
-) -> Directory | None:
+def _choose(directories: tuple[Directory, ...], files: Mapping[str, bytes]) -> Directory | None:
     """Prefer a directory that already holds what is needed, root's too; else the first that can be written."""
-    usable = [each for each in directories if each.path not in failed]
-    holding = (each for each in usable if files and files.items() <= dict(each.files).items())
-    return next(holding, None) or next((each for each in usable if each.writable), None)
+    holding = (each for each in directories if files and files.items() <= dict(each.files).items())
+    return next(holding, None) or next((each for each in directories if each.writable), None)
 
 
 def _override_steps(
