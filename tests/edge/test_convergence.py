@@ -158,3 +158,11 @@ def test_a_start_killed_at_any_system_call_leaves_whole_stores_and_is_made_good_
         before, after, call = after, before, call + 1
 
     assert call > 20
+
+
+@pytest.mark.parametrize("mark", [b"# END ca-shim\n", b"# BEGIN ca-shim\n"], ids=["an end", "a begin"])
+def test_with_a_lone_mark_and_nothing_mounted_a_start_does_what_was_planned(rhel: Machine, mark: bytes) -> None:
+    rhel.write(CERTIFI, CERTIFI_BASE + mark)
+    rhel.start()
+
+    assert rhel.plan().steps == ()
