@@ -59,10 +59,10 @@ def _run(settings: Config, environ: dict[str, str], command: Sequence[str], star
     outcome = None if settings.off else _trust_or_log(settings, environ, command, started)
     if outcome:
         _set_variables(environ, outcome)
-    become.become(account, environ)
     if settings.off:
         log.emit("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
-    elif outcome is None or not outcome.remembered:
+    become.become(account, environ)
+    if not settings.off and (outcome is None or not outcome.remembered):
         log.emit("handover", program=command[0], uid=os.geteuid(), gid=os.getegid())
     become.execute(command, environ)
 

@@ -60,8 +60,8 @@ class _Reader:
             if source.named:
                 self._missing(path, "the named source does not exist")
             return
-        except OSError as error:
-            self._unreadable(path, error)
+        except OSError as error:  # nobody has asked for a default place that lies out of reach
+            self._unreadable(path, error, code=66 if source.named else 0)
             return
         self._read(path, 0)
 
@@ -116,9 +116,9 @@ class _Reader:
         self.complete = False
         self._note("source.missing", path, reason, _MOUNT, code=66)
 
-    def _unreadable(self, path: str, error: OSError) -> None:
+    def _unreadable(self, path: str, error: OSError, code: int = 66) -> None:
         self.complete = False
-        self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), _READABLE, code=66)
+        self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), _READABLE, code)
 
     def _over(self, path: str, reason: str) -> None:
         self.complete = False
