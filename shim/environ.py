@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Needs(Record):
-    """The variables with the name of the file they point to; the files as (name, base, origin)."""
+    """The variables with the name of the file, or the path, they point to; the files as (name, base, origin)."""
 
     variables: Mapping[str, str]
     files: tuple[tuple[str, str, str], ...]
 
 
-def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]) -> Needs:
+def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool = False) -> Needs:
     """Give the variables to set, by the rules of the table of variables.
 
     A variable that somebody set is its client's active bundle: it is merged from that file and pointed to the result,
     unless the file is, or will be, as wanted already. `overridden` are the paths of overridden stores, `wanted` the
-    fingerprints of all CAs wanted.
+    fingerprints of all CAs wanted; `stuck` says that a withdrawn CA remains in the overridden OS store.
     """
-    ruled = _ruled(snapshot, overridden, wanted)
+    ruled = _ruled(snapshot, overridden, wanted, stuck=stuck)
     settings = {each.name: each for each in snapshot.settings}
     variables: dict[str, str] = {}
     files: dict[str, tuple[str, str]] = {}
@@ -43,13 +43,15 @@ def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]
         elif not setting and row.when in ruled:
             variables[row.name] = row.store_file
             files.setdefault(row.store_file, (row.base, ""))
+    if stuck and snapshot.go_can_be_steered:
+        variables[families.CERT_DIR] = families.HOME
     return Needs(variables, tuple((name, *made) for name, made in files.items()))
 
 
-def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]) -> set[str]:
+def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool) -> set[str]:
     """Give the situations of the table that hold here."""
     os_overridden = snapshot.os.path in overridden
-    curl = os_overridden and snapshot.curl_needs_bundle
+    curl = os_overridden and (snapshot.curl_needs_bundle or stuck)
     python = curl or any(store.path in overridden for store in snapshot.certifi)
     situations = {
         "any CA wanted": bool(wanted),

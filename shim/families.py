@@ -243,6 +243,9 @@ VARIABLES = (
 )
 BUNDLE_FILES = frozenset({"env", *(name for row in VARIABLES for name in (row.file, row.store_file))})
 FRESHCLAM = "/usr/bin/freshclam"
-UNTOUCHED = ("SSL_CERT_DIR", "PGSSLROOTCERT")  # a directory and a single-purpose file: the operator's own business
+# Go reads every file of the system's directories besides the bundle (crypto/x509/root_unix.go). While a withdrawn CA is
+# stuck in a store that cannot be changed, this variable points Go to a directory of ours that holds no certificate.
+# Otherwise it and PGSSLROOTCERT are left alone: a directory and a single-purpose file, the operator's own business.
+CERT_DIR = "SSL_CERT_DIR"
 # Out of our own environment before OpenSSL is loaded: a FIPS OPENSSL_CONF of the image breaks a foreign OpenSSL.
 LIBRARY_VARIABLES = ("OPENSSL_", "SSL_CERT_", "LD_", "GCONV_PATH", "LOCPATH", "GLIBC_TUNABLES")

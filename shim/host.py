@@ -36,7 +36,9 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
         certifi=tuple(_certifi_stores(config, environ, command, passwd)),
         directories=directories,
         settings=tuple(_settings(root, environ, directories)),
-        curl_needs_bundle="SSL_CERT_DIR" in environ or os.path.exists(root + families.FRESHCLAM),
+        curl_needs_bundle=families.CERT_DIR in environ or os.path.exists(root + families.FRESHCLAM),
+        go_can_be_steered=environ.get(families.CERT_DIR, families.HOME) == families.HOME
+        and os.path.isdir(root + families.HOME),
         alone=config.alone,
     )
 
@@ -183,10 +185,14 @@ def _directories(config: Config, environ: Mapping[str, str], uid: int) -> Iterat
     temporary = environ.get("TMPDIR", "/tmp")  # noqa: S108 - checked by lstat
     if not temporary.isprintable():
         temporary = "/tmp"  # noqa: S108 - the same
-    paths = (name.replace("{uid}", str(uid)).replace("{tmp}", temporary) for name in names)
+    paths = [name.replace("{uid}", str(uid)).replace("{tmp}", temporary) for name in names]
     for path in dict.fromkeys(paths):
         directory = _directory(config.root, path, uid) if path.startswith("/") else None
         if directory:
+            yield directory
+    for path in dict.fromkeys(name.replace("{uid}", "0").replace("{tmp}", temporary) for name in names if uid):
+        directory = _directory(config.root, path, uid) if path not in paths else None
+        if directory and directory.exists:  # a start as root has been here, and its bundles serve us as well
             yield directory
 
 

@@ -72,14 +72,15 @@ def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[st
     certifi = tuple(plan_certifi(wanted, store, failed.get(store.path, "")) for store in snapshot.certifi)
     stores = (os_plan, *certifi)
     overridden = frozenset(store.path for store in stores if store.override)
-    needs = environ.needs(snapshot, overridden, wanted=fingerprints(wanted))
+    stuck = bool(os_plan.override and os_plan.removed)
+    needs = environ.needs(snapshot, overridden, fingerprints(wanted), stuck=stuck)
     files = {name: override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
     usable = snapshot._replace(directories=tuple(each for each in snapshot.directories if each.path not in failed))
     directory = _choose(usable.directories, files)
     return Plan(
         stores=stores,
         override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, usable))),
-        variables={name: f"{directory.path}/{file}" for name, file in needs.variables.items()} if directory else {},
+        variables=_paths(directory, needs.variables) if directory else {},
         directory=directory.path if directory and files else "",
         unserved=() if directory or not files else tuple(_unserved(stores)),
     )
@@ -255,9 +256,7 @@ def _override_steps(
         needed = dict(files) if chosen else {}
         present = {name: content for name, content in each.files if not name.endswith(TEMPORARY)}
         if needed:
-            needed["env"] = _with_env(
-                present.get("env", b""), {name: f"{each.path}/{file}" for name, file in variables.items()}
-            )
+            needed["env"] = _with_env(present.get("env", b""), _paths(each, variables))
         elif todo.wanted or not todo.snapshot.alone:
             needed = {"env": present["env"]} if "env" in present else {}
         kept = {} if not needed and todo.snapshot.alone and not todo.wanted else _kept_current(present, todo)
@@ -285,6 +284,10 @@ def _kept_current(present: Mapping[str, bytes], todo: _Override) -> dict[str, by
 
 def _items(certificates: tuple[Certificate, ...]) -> tuple[bundle.Item, ...]:
     return tuple(each.item for each in sorted(certificates, key=lambda each: each.sha256))
+
+
+def _paths(directory: Directory, variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: file if file.startswith("/") else f"{directory.path}/{file}" for name, file in variables.items()}
 
 
 def _with_env(present: bytes, variables: Mapping[str, str]) -> bytes:

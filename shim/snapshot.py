@@ -64,6 +64,7 @@ class Snapshot(Record):
     directories: tuple[Directory, ...]
     settings: tuple[Setting, ...]
     curl_needs_bundle: bool
+    go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
     alone: bool = True  # no application is running that reads our bundles
 
 

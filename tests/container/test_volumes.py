@@ -115,10 +115,6 @@ def test_a_ca_baked_in_as_root_and_withdrawn_is_not_trusted_by_uid_1000(
     assert set(said.values()) == {"refused"}
 
 
-@pytest.mark.xfail(
-    reason="Go adds the files of /etc/ssl/certs and /etc/pki/tls/certs to SSL_CERT_FILE unless SSL_CERT_DIR is set",
-    strict=True,
-)
 def test_a_ca_baked_in_as_root_and_withdrawn_is_not_trusted_by_go_programs(
     withdrawn: tuple[pods.Answers, set[str]],
 ) -> None:
@@ -145,18 +141,13 @@ def test_a_ca_baked_in_as_root_and_mounted_is_trusted_by_uid_1000(network: str, 
     assert answers.private == target.everyone("trusted")
 
 
-_ROOT_S_OVERRIDE = pytest.mark.xfail(
-    reason="the second shim does not see the directory that the first one made for root", strict=True
-)
-
-
 @pytest.mark.parametrize(
     ("root", "on_error"),
     [
         ((), "warn"),
         ((), "stop"),
         (pods.READ_ONLY, "warn"),
-        pytest.param(pods.READ_ONLY, "stop", marks=_ROOT_S_OVERRIDE),
+        (pods.READ_ONLY, "stop"),
     ],
     ids=["writable-warn", "writable-stop", "read-only-warn", "read-only-stop"],
 )

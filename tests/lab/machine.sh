@@ -42,6 +42,7 @@ start_docker() { # whatever is missing here, the tests themselves skip or fail f
 install_tools() {
   has docker || return 0
   has mmdebstrap || apt mmdebstrap debian-archive-keyring || say 'mmdebstrap is missing: no base images can be built'
+  has podman || apt podman crun catatonit netavark || say 'podman is missing: no real pod is started'
   has docker-compose || docker compose version > /dev/null 2>&1 || apt docker-compose || apt docker-compose-v2 ||
     say 'Compose is missing'
 }

@@ -55,7 +55,8 @@ def fetch_runtime(versions: Iterable[str]) -> Path:
         say(f"pip download -r requirements.lock for Python {', '.join(wanted)}")
         for version in wanted:
             _download_locked(lock, directory, version)
-        stamp.touch()
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.touch()
     return directory
 
 
