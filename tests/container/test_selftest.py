@@ -23,7 +23,7 @@ _USERS = {
     "an arbitrary uid with gid 0, read-only": ("--user=12345:0", "--read-only"),
     "root, no network": ("--network=none",),
 }
-_ROWS = ("0.2-centos7", "4.5-ubi9", "6.1-ubi10", "venv-debian12")
+_ROWS = ("4.5-ubi9", "venv-debian12")
 _CLIENTS = {"Python ssl", "requests", "curl", "openssl", "skopeo", "Go programs"}
 
 
