@@ -109,6 +109,8 @@ def test_a_signal_ends_it_after_everything_is_undone(
     environ: dict[str, str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """The second question to curl comes when the CA is installed; it hangs until the signal."""
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip(f"{number.name} was ignored before the tests were started, and stays so")
     asked = tmp_path / "asked"
     _fake(tmp_path / "bin/curl", f"test -e {asked}.1 && {{ : > {asked}.2; exec sleep 60; }}; : > {asked}.1; exit 60")
     environ = {**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
