@@ -16,7 +16,7 @@ from shim.snapshot import TEMPORARY
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import BinaryIO
+    from typing import IO
 
     from shim.families import Family
     from shim.plan import Plan, Step
@@ -195,16 +195,20 @@ def _load(path: str) -> int:
 
 def _load_content(content: bytes) -> int:
     """Load a bundle from a file that only this process can see."""
-    import tempfile
-
-    with tempfile.TemporaryFile() if not hasattr(os, "memfd_create") else _memory_file() as file:
+    with _private_file() as file:
         file.write(content)
         file.flush()
         return _load(f"/proc/self/fd/{file.fileno()}")
 
 
-def _memory_file() -> BinaryIO:
-    return os.fdopen(os.memfd_create("bundle"), "w+b")
+def _private_file() -> IO[bytes]:
+    """Open a file in memory; kernels before 3.17, as under CentOS 7, have none, and get one without a name."""
+    import tempfile
+
+    try:
+        return os.fdopen(os.memfd_create("bundle"), "w+b")
+    except OSError:
+        return tempfile.TemporaryFile()
 
 
 def loadable(pems: Sequence[bytes]) -> list[bool]:

@@ -144,9 +144,9 @@ def _plan(settings: Config, environ: dict[str, str], parsed: Parsed, started: fl
     del started
     from shim import preview
 
-    decision, todo = preview.make(settings, environ, (), time.time())
-    preview.show(decision, todo, as_json=parsed.as_json)
-    return preview.WOULD_CHANGE if parsed.exit_code and todo.steps else 0
+    decision, planned = preview.make(settings._replace(alone=False), environ, (), time.time())
+    preview.show(decision, planned, as_json=parsed.as_json)
+    return preview.WOULD_CHANGE if parsed.exit_code and planned.steps else 0
 
 
 def _status(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:

@@ -43,6 +43,14 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
     )
 
 
+def uid_of_application(root: str) -> int:
+    """Give the user of process 1, in a container that is the application; our own when it cannot be seen."""
+    try:
+        return os.stat(f"{root}/proc/1").st_uid
+    except OSError:
+        return os.geteuid()
+
+
 def family_of(root: str) -> Family | None:
     """Give the row of this system by os-release's ID, then by each ID_LIKE; None when there is none."""
     for path in families.OS_RELEASE:

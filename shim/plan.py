@@ -246,10 +246,10 @@ def _choose(directories: tuple[Directory, ...], files: Mapping[str, bytes]) -> D
 
 
 def _override_steps(
-    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], todo: _Override
+    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], planned: _Override
 ) -> Iterable[Step]:
     """Write what is needed, and keep what is there as wanted: variables of a running application may point to it."""
-    for each in todo.snapshot.directories:
+    for each in planned.snapshot.directories:
         chosen = directory is not None and each.path == directory.path
         if chosen and files and not each.exists:
             yield Step("mkdir", each.path, each.path, "override bundles are kept there")
@@ -257,9 +257,9 @@ def _override_steps(
         present = {name: content for name, content in each.files if not name.endswith(TEMPORARY)}
         if needed:
             needed["env"] = _with_env(present.get("env", b""), _paths(each, variables))
-        elif todo.wanted or not todo.snapshot.alone:
+        elif planned.wanted or not planned.snapshot.alone:
             needed = {"env": present["env"]} if "env" in present else {}
-        kept = {} if not needed and todo.snapshot.alone and not todo.wanted else _kept_current(present, todo)
+        kept = {} if not needed and planned.snapshot.alone and not planned.wanted else _kept_current(present, planned)
         yield from _file_steps(each, {**kept, **needed})
 
 
@@ -270,14 +270,14 @@ class _Override(Record):
     snapshot: Snapshot
 
 
-def _kept_current(present: Mapping[str, bytes], todo: _Override) -> dict[str, bytes]:
+def _kept_current(present: Mapping[str, bytes], planned: _Override) -> dict[str, bytes]:
     """Give the bundles of earlier needs with what is wanted now; what they started from stays."""
     kept = {}
     for name, content in present.items():
         if name.endswith(".pem"):
             marked = {item.sha256 for item in bundle.marked(content)}
             base = tuple(item for item in bundle.items(content) if item.sha256 not in marked)
-            here = wanted_in(todo.wanted, todo.snapshot.os) if name == "os.pem" else todo.wanted
+            here = wanted_in(planned.wanted, planned.snapshot.os) if name == "os.pem" else planned.wanted
             kept[name] = bundle.merged(bundle.origin_of(content), base, _items(here))
     return kept
 

@@ -23,25 +23,25 @@ WOULD_CHANGE = 3  # exit code
 def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now: float) -> tuple[Decision, Plan]:
     """Decide and plan without changing anything."""
     intake = sources.read(config.root, config.sources)
-    snapshot = host.look(config, environ, command)
+    snapshot = reconcile.with_loadable_settings(host.look(config, environ, command))
     decision = reconcile.decide(intake, snapshot, now)
     return decision, plan.make(decision.wanted, snapshot, {})
 
 
-def show(decision: Decision, todo: Plan, *, as_json: bool) -> None:
+def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:
     """Print every step with its reason, in the order in which it would happen; then the variables and the notes."""
-    steps = [{"action": step.action, "path": step.path, "reason": step.reason} for step in todo.steps]
-    overrides = [{"store": each.path, "reason": each.override} for each in todo.stores if each.override]
+    steps = [{"action": step.action, "path": step.path, "reason": step.reason} for step in planned.steps]
+    overrides = [{"store": each.path, "reason": each.override} for each in planned.stores if each.override]
     notes = [{"event": note.event, **dict(note.details)} for note in decision.notes]
-    failed = [{"store": store, "reason": reason} for store, reason in todo.unserved]
+    failed = [{"store": store, "reason": reason} for store, reason in planned.unserved]
     if as_json:
-        variables = dict(todo.variables)
+        variables = dict(planned.variables)
         document = {"steps": steps, "overrides": overrides, "variables": variables, "unserved": failed, "notes": notes}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
     lines = [f"{each['action']:8}{each['path']}  ({each['reason']})" for each in steps]
     lines += [f"override {each['store']}  ({each['reason']})" for each in overrides]
-    lines += [f"set     {name}={value}" for name, value in todo.variables.items()]
+    lines += [f"set     {name}={value}" for name, value in planned.variables.items()]
     lines += [f"cannot serve {each['store']}  ({each['reason']})" for each in failed]
     lines += ["  ".join(f"{key}={value}" for key, value in note.items()) for note in notes]
     sys.stdout.write("".join(f"{printable(line)}\n" for line in lines or ["nothing to do"]))

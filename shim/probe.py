@@ -282,7 +282,7 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     """Look at the stores as the application sees them, whoever asks, and find the clients. Changes nothing."""
     root = settings.root
     intake = sources.read(root, settings.sources)
-    snapshot = host.look(settings, environ, (), _application_uid(root))
+    snapshot = host.look(settings, environ, (), host.uid_of_application(root))
     decision = reconcile.decide(intake, snapshot, now)
     application = _application(environ, snapshot, plan.make(decision.wanted, snapshot, {}), root)
     notes = [dict(note.details) for note in decision.notes if note.event == "certificate.skipped"]
@@ -295,16 +295,9 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     return Sight(stores, found, application, lacking)
 
 
-def _application_uid(root: str) -> int:
-    try:
-        return os.stat(f"{root}/proc/1").st_uid
-    except OSError:
-        return os.geteuid()
-
-
-def _application(environ: Mapping[str, str], snapshot: Snapshot, todo: Plan, root: str) -> dict[str, str]:
+def _application(environ: Mapping[str, str], snapshot: Snapshot, planned: Plan, root: str) -> dict[str, str]:
     """Give the environment that the last start gave the application: bundles that were never made point nowhere."""
-    made = {name: path for name, path in todo.variables.items() if os.path.isfile(root + path)}
+    made = {name: path for name, path in planned.variables.items() if os.path.isfile(root + path)}
     before = environ_.restored(environ, snapshot.directories, made)
     changed = {name: value for name, value in before.items() if value is not None}
     return {**{name: value for name, value in environ.items() if name not in before}, **changed, **made}

@@ -74,7 +74,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
     if not intake.complete:
-        notes = [note._replace(code=0) for note in notes] if _served_by_root(snapshot) else notes
+        notes = [_excused(note) for note in notes] if _served_by_root(snapshot) else notes
         have = {each.sha256 for each in wanted}
         kept = [each for each in certs.parse(verify.installed(snapshot)).certificates if each.sha256 not in have]
         wanted += kept
@@ -83,6 +83,10 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
             details = (("certificates", len(kept)), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
     return Decision(tuple(wanted), tuple(notes), judged.until)
+
+
+def _excused(note: Note) -> Note:
+    return note._replace(code=0) if note.event == "source.unreadable" else note
 
 
 def _served_by_root(snapshot: Snapshot) -> bool:
@@ -100,23 +104,29 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
 ) -> Outcome:
     from shim import apply, plan, report
 
-    snapshot = _with_loadable_settings(snapshot)
+    snapshot = with_loadable_settings(snapshot)
     first, failed, changes = snapshot, dict[str, str](), 0
     for _ in range(_MAX_ROUNDS):
-        todo = plan.make(decision.wanted, snapshot, failed)
-        if not todo.steps:
+        planned = plan.make(decision.wanted, snapshot, failed)
+        if not planned.steps:
             break
-        changes += len(todo.steps)
-        failed.update(apply.carry_out(todo, config.root, _lock_directory(todo, snapshot)))
-        snapshot = _with_loadable_settings(host.look(config, environ, command))
-    notes = (*decision.notes, *report.changes(decision.wanted, first, snapshot, todo, failed), *report.unfinished(todo))
+        changes += len(planned.steps)
+        failed.update(apply.carry_out(planned, config.root, _lock_directory(planned, snapshot)))
+        snapshot = with_loadable_settings(host.look(config, environ, command))
+    notes = (
+        *decision.notes,
+        *report.changes(decision.wanted, first, snapshot, planned, failed),
+        *report.unfinished(planned),
+    )
     outcome = Outcome(
-        variables=_existing(todo.variables, config.root) if todo.steps else todo.variables,
-        restored=environ_.restored(environ, first.directories, todo.variables),
+        variables=_existing(planned.variables, config.root) if planned.steps else planned.variables,
+        restored=environ_.restored(environ, first.directories, planned.variables),
         notes=notes,
         changes=changes,
         certificates=len(decision.wanted),
-        stores=tuple((store.path, "override" if store.override else "in place") for store in todo.stores if store.path),
+        stores=tuple(
+            (store.path, "override" if store.override else "in place") for store in planned.stores if store.path
+        ),
     )
     _remember(config, intake, host.look(config, environ, command), outcome, decision.until)
     return outcome
@@ -129,7 +139,7 @@ def _existing(variables: Mapping[str, str], root: str) -> dict[str, str]:
     return {name: path for name, path in variables.items() if isfile(root + path)}
 
 
-def _with_loadable_settings(snapshot: Snapshot) -> Snapshot:
+def with_loadable_settings(snapshot: Snapshot) -> Snapshot:
     """Leave out of the bundles that somebody chose what OpenSSL cannot load: merging must not spread the damage."""
     settings = (each._replace(content=_loadable(each.content)) if each.content else each for each in snapshot.settings)
     return snapshot._replace(settings=tuple(settings))
@@ -142,11 +152,11 @@ def _loadable(content: bytes) -> bytes:
     return b"".join(pem for pem, loads in zip(pems, apply.loadable(pems), strict=True) if loads)
 
 
-def _lock_directory(todo: Plan, snapshot: Snapshot) -> str:
+def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
     """Choose where to lock: where the override bundles go, else where they were."""
     writable = {each.path: each for each in snapshot.directories if each.writable}
-    if todo.directory in writable:
-        return todo.directory
+    if planned.directory in writable:
+        return planned.directory
     return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
 
 

@@ -17,26 +17,26 @@ _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDL
 
 
 def changes(
-    wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot, todo: Plan, failed: Mapping[str, str]
+    wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot, planned: Plan, failed: Mapping[str, str]
 ) -> Iterator[Note]:
     """Tell what differs between two snapshots, and how each store is served."""
-    yield from _stores(todo, failed)
-    yield from _variables(before, todo)
+    yield from _stores(planned, failed)
+    yield from _variables(before, planned)
     yield from _installed(wanted, before, after)
     yield from _withdrawn(before, after)
 
 
-def unfinished(todo: Plan) -> list[Note]:
+def unfinished(planned: Plan) -> list[Note]:
     """Tell of every store that neither way could be made right."""
-    unserved = [*todo.unserved, *((step.store, "the store did not come to rest") for step in todo.steps)]
+    unserved = [*planned.unserved, *((step.store, "the store did not come to rest") for step in planned.steps)]
     return [
         Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)), code=71)
         for store, reason in dict(unserved).items()
     ]
 
 
-def _stores(todo: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
-    overridden = {each.path: each.override for each in todo.stores if each.override}
+def _stores(planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
+    overridden = {each.path: each.override for each in planned.stores if each.override}
     for store, reason in overridden.items():
         yield Note("store.overridden", (("store", store), ("reason", reason)))
     for store, reason in failed.items():
@@ -44,10 +44,10 @@ def _stores(todo: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
             yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)))
 
 
-def _variables(before: Snapshot, todo: Plan) -> Iterator[Note]:
+def _variables(before: Snapshot, planned: Plan) -> Iterator[Note]:
     for setting in before.settings:
-        if setting.content is None and setting.name in todo.variables and not setting.superseded:
-            reason, now = "it points to a missing bundle", todo.variables[setting.name]
+        if setting.content is None and setting.name in planned.variables and not setting.superseded:
+            reason, now = "it points to a missing bundle", planned.variables[setting.name]
             yield Note("variable.repaired", (("variable", setting.name), ("reason", reason), ("now", now)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 
 from shim import apply, bundle, families, host, reading, reconcile, sources, verify
@@ -52,7 +51,7 @@ class Status(Record):
 
 def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
     """Look at every store as the application sees it, whoever asks: the override bundles are those of pid 1's user."""
-    uid = _uid_of_application(config.root)
+    uid = host.uid_of_application(config.root)
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, (), uid)
     decision = reconcile.decide(intake, snapshot, now)
@@ -62,13 +61,6 @@ def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
         *_variables(environ, decision, snapshot),
     )
     return Status(rows, tuple({"event": note.event, **dict(note.details)} for note in decision.notes))
-
-
-def _uid_of_application(root: str) -> int:
-    try:
-        return os.stat(f"{root}/proc/1").st_uid
-    except OSError:
-        return os.geteuid()
 
 
 def _stores(root: str, snapshot: Snapshot) -> Iterator[Row]:
