@@ -195,14 +195,14 @@ def _load(path: str) -> int:
 
 def _load_content(content: bytes) -> int:
     """Load a bundle from a file that only this process can see."""
-    with _private_file() as file:
+    with private_file() as file:
         file.write(content)
         file.flush()
         return _load(f"/proc/self/fd/{file.fileno()}")
 
 
-def _private_file() -> IO[bytes]:
-    """Open a file in memory; kernels before 3.17, as under CentOS 7, have none, and get one without a name."""
+def private_file() -> IO[bytes]:
+    """Open a file without a name: in memory, unless the kernel is older than 3.17, as CentOS 7's is."""
     import tempfile
 
     try:

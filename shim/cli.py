@@ -137,11 +137,10 @@ def _command(arguments: Sequence[str], environ: dict[str, str], started: float) 
         if not parsed.words:
             raise UsageError("run needs a command: ca-shim run [options] -- COMMAND...")
         _run(settings, environ, parsed.words, started)
-    return _COMMANDS[parsed.command](settings, environ, parsed, started)
+    return _COMMANDS[parsed.command](settings, environ, parsed)
 
 
-def _plan(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _plan(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import preview
 
     decision, planned = preview.make(settings._replace(alone=False), environ, (), time.time())
@@ -149,8 +148,7 @@ def _plan(settings: Config, environ: dict[str, str], parsed: Parsed, started: fl
     return preview.WOULD_CHANGE if parsed.exit_code and planned.steps else 0
 
 
-def _status(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _status(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import status
 
     found = status.look(settings, environ, time.time())
@@ -158,30 +156,27 @@ def _status(settings: Config, environ: dict[str, str], parsed: Parsed, started: 
     return found.code
 
 
-def _verify(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _verify(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import probe
 
     return probe.main(settings, environ, parsed.words, as_json=parsed.as_json)
 
 
-def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import selftest
 
     return selftest.main(settings, environ, as_json=parsed.as_json)
 
 
-def _env(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del parsed, started
+def _env(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
+    del parsed
     from shim import preview
 
     sys.stdout.write(preview.exports(settings, environ))
     return 0
 
 
-def _export(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _export(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import export
 
     decision = export.export(settings, environ, os.path.abspath(parsed.words[0]), time.time())
@@ -191,18 +186,18 @@ def _export(settings: Config, environ: dict[str, str], parsed: Parsed, started: 
     return 0
 
 
-def _install(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
+def _install(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     del parsed
     from shim import reconcile
 
+    started = time.monotonic()
     outcome = reconcile.reconcile(settings._replace(alone=False), environ, (), time.time())
     _report(outcome, started)
     _stop_on_problems(settings, outcome.problems)
     return 0
 
 
-def _wrap(settings: Config, environ: dict[str, str], parsed: Parsed, started: float) -> int:
-    del started
+def _wrap(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import wrap
 
     become.find_account(settings.user, settings.root)
@@ -211,7 +206,7 @@ def _wrap(settings: Config, environ: dict[str, str], parsed: Parsed, started: fl
     return 0
 
 
-_COMMANDS: dict[str, Callable[[Config, dict[str, str], Parsed, float], int]] = {
+_COMMANDS: dict[str, Callable[[Config, dict[str, str], Parsed], int]] = {
     "install": _install,
     "plan": _plan,
     "status": _status,

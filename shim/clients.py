@@ -1,4 +1,4 @@
-"""The TLS clients of an image: how each is found, asked about a server, and understood; and our own handshake.
+"""The TLS clients of an image: how each is found, asked about a server, and understood.
 
 A client is executed as the application would execute it: with its environment, as its user, never as root by accident.
 """
@@ -14,67 +14,22 @@ import time
 
 from shim import become, families, interpreters, signals
 from shim.accounts import Account
+from shim.answers import ABSENT, ACCEPTED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
 from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from socket import socket
-    from ssl import SSLContext
-    from typing import Protocol
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from shim.answers import Server
     from shim.config import Config
 
-    class _Peer(Protocol):
-        """What ssl keeps a certificate of the other side in."""
-
-        def public_bytes(self) -> str:
-            """Give it as PEM."""
-
-
-ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
-UNUSABLE = "not executable"  # for this user, so it is no client of the application's
 SECONDS = 20.0
-_CONNECT_SECONDS = 10.0
-NOT_LOADED = -1  # besides OpenSSL's verify codes, which are positive
 _MAX_SAID = 64 * 1024
 _MAX_REASON = 300
 # Whom root runs clients as where nobody named a user and the default one does not exist: a developer's machine.
 _NOBODY = Account("nobody", 65534, 65534, (65534,), "/")
-
-
-class Server(Record):
-    """A server to connect to; `proxy` is `host:port` of the proxy on the way, "" for none."""
-
-    host: str
-    port: int
-    proxy: str = ""
-    authorization: str = ""  # for the proxy
-
-    @property
-    def authority(self) -> str:
-        """Host and port as a URL has them."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_address(self) -> bool:
-        """Whether the host is an IP address, which is verified otherwise than a name."""
-        return ":" in self.host or re.fullmatch(r"[\d.]+", self.host) is not None
-
-
-class Failure(Record):
-    """Why a handshake of ours failed: OpenSSL's verify code (0 when it did not come to that) and its words."""
-
-    code: int
-    message: str
-
-
-class Answer(Record):
-    """What a client came to, and in which words."""
-
-    state: str
-    reason: str = ""
 
 
 class Kind(Record):
@@ -353,69 +308,3 @@ def kill(child: int) -> None:
     for each in (os.killpg, os.kill):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             each(child, signal.SIGKILL)
-
-
-def connect(server: Server) -> socket:
-    """Open a connection to the server, through the proxy when there is one. Raises OSError."""
-    import http.client
-    import socket
-
-    if not server.proxy:
-        return socket.create_connection((server.host, server.port), _CONNECT_SECONDS)
-    gate, _, port = server.proxy.rpartition(":")
-    tunnel = http.client.HTTPConnection(gate.strip("[]"), int(port), timeout=_CONNECT_SECONDS)
-    headers = {"Proxy-Authorization": server.authorization} if server.authorization else {}
-    tunnel.set_tunnel(server.host, server.port, headers)
-    tunnel.connect()
-    return tunnel.sock
-
-
-def chain_of(server: Server) -> tuple[tuple[bytes, ...], bool]:
-    """Give what the server sends, as DER, and whether that is all it sends. Trusts nothing; raises OSError."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # only looked at: nothing is said to this server and nothing it says is used
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a weak certificate is to be shown, not refused
-    with connect(server) as plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
-        public: Callable[[], list[bytes]] | None = getattr(tls, "get_unverified_chain", None)  # Python >= 3.13
-        if public:
-            return tuple(public()), True
-        private: Callable[[], list[_Peer]] | None = getattr(getattr(tls, "_sslobj", None), "get_unverified_chain", None)
-        if private:
-            return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in private()), True
-        leaf = tls.getpeercert(binary_form=True)
-        return (leaf,) if leaf else (), False
-
-
-def handshake(server: Server, bundle: bytes, *, partial: bool = False, strict: bool = False) -> Failure | None:
-    """Connect trusting exactly `bundle`, as OpenSSL, requests and Python up to 3.12 verify; None when that works.
-
-    With `partial` an intermediate may be an anchor, as for Go; with both, it is what Python >= 3.13 does.
-    """
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN if partial else 0
-    context.verify_flags |= ssl.VERIFY_X509_STRICT if strict else 0
-    try:
-        _load(context, bundle)
-    except ssl.SSLError as error:
-        return Failure(NOT_LOADED, f"OpenSSL does not load it ({error.reason or error})")
-    try:
-        with connect(server) as plain, context.wrap_socket(plain, server_hostname=server.host):
-            return None
-    except ssl.SSLCertVerificationError as error:
-        return Failure(error.verify_code, error.verify_message)
-    except OSError as error:
-        return Failure(0, str(error))
-
-
-def _load(context: SSLContext, bundle: bytes) -> None:
-    """Load as clients do, from a file: `cadata` accepts and refuses other things. The path is never opened twice."""
-    with os.fdopen(os.memfd_create("bundle"), "w+b") as file:
-        file.write(bundle)
-        file.flush()
-        context.load_verify_locations(cafile=f"/proc/self/fd/{file.fileno()}")

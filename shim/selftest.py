@@ -7,34 +7,23 @@ leaves a CA that is in no source, so the next start removes it.
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import json
 import os
-import secrets
 import shutil
 import signal
-import socketserver
-import ssl
 import sys
 import tempfile
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-from shim import bundle, clients, families, host, probe, reconcile, signals, sources, verify
-from shim.clients import ABSENT, ACCEPTED, REFUSED, UNUSABLE, Answer, Server
+from shim import bundle, clients, families, host, probe, reconcile, signals, sources, throwaway, verify
+from shim.answers import ABSENT, ACCEPTED, REFUSED, UNUSABLE, Answer, Server
 from shim.errors import NotUpdatedError, UsageError
 from shim.log import printable
 from shim.reconcile import Outcome
 from shim.record import Record
 from shim.sources import Source
+from shim.throwaway import HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +36,6 @@ if TYPE_CHECKING:
     from shim.snapshot import Snapshot
 
 _SECONDS = 10.0  # a client
-_HOST = "127.0.0.1"
-_LIFE = dt.timedelta(hours=1)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _EXPECTED = (REFUSED, ACCEPTED, REFUSED)
 
@@ -127,7 +114,7 @@ def _bench(settings: Config, environ: Mapping[str, str], account: Account | None
     config = settings._replace(sources=(Source(f"{directory}/kept"),), in_place=_is_in_place(settings))
     if not config.in_place:
         config = config._replace(bundle_dir=f"{directory}/bundles")
-    direct = {"NO_PROXY": _HOST, "no_proxy": _HOST}
+    direct = {"NO_PROXY": HOST, "no_proxy": HOST}
     return Bench(settings, config, {**environ, **direct}, account, directory)
 
 
@@ -136,12 +123,12 @@ def _is_in_place(settings: Config) -> bool:
 
 
 def _try(bench: Bench, interruption: _Interruption) -> Report:
-    trusted, unknown = site(sends_intermediate=True), site(sends_intermediate=False)
-    with serving([trusted.context, unknown.context]) as ports:
+    trusted, unknown = throwaway.site(sends_intermediate=True), throwaway.site(sends_intermediate=False)
+    with throwaway.serving([trusted.context, unknown.context]) as ports:
         first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
         before = host.look(bench.settings, bench.environ, ())
         found = clients.find(bench.environ, [store.path for store in before.certifi])
-        asking = _Asking(found, [Server(_HOST, port) for port in ports], bench.account, interruption)
+        asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
             rows, outcome = _compare(bench, asking, _applied(bench.environ, first), trusted.root)
         finally:
@@ -287,154 +274,6 @@ def _directory(environ: Mapping[str, str]) -> Iterator[str]:
 def _write(path: str, content: bytes) -> None:
     with open(path, "wb") as file:
         file.write(content)
-
-
-# --- the CAs and the servers ------------------------------------------------------------------------------------------
-
-
-class Issued(Record):
-    """A certificate and its key."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    @property
-    def pem(self) -> bytes:
-        """The certificate as PEM."""
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-
-class Site(Record):
-    """A server's side of TLS, and the CA that it takes to accept it; the CA's key is gone."""
-
-    root: bytes
-    context: ssl.SSLContext
-
-
-def site(*, sends_intermediate: bool) -> Site:
-    """Make a throwaway CA and what a server on loopback needs that it vouches for."""
-    root = _issue(f"ca-shim selftest {secrets.token_hex(4)}", None)
-    issuer = _issue(f"{_name(root)} intermediate", root) if sends_intermediate else root
-    leaf = _issue(_HOST, issuer, address=_HOST)
-    plain = serialization.NoEncryption()
-    key = leaf.key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    chain = leaf.pem + (issuer.pem if sends_intermediate else b"")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with os.fdopen(os.memfd_create("server"), "w+b") as file:
-        file.write(key + chain)
-        file.flush()
-        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
-    return Site(root.pem, context)
-
-
-def _name(issued: Issued) -> str:
-    return str(issued.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-
-
-def _issue(name: str, issuer: Issued | None, address: str = "") -> Issued:
-    """Make a CA, or the certificate of a server at `address`, that holds for an hour."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    signer = issuer.key if issuer else key
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _LIFE)
-        .not_valid_after(now + _LIFE)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
-        .add_extension(x509.BasicConstraints(ca=not address, path_length=None), critical=True)
-        .add_extension(_usage(signs=not address), critical=True)
-    )
-    if address:
-        # As a name too: requests on a Python 2 without `ipaddress` knows no addresses.
-        names = [x509.IPAddress(ipaddress.ip_address(address)), x509.DNSName(address)]
-        place = x509.SubjectAlternativeName(names)
-        builder = builder.add_extension(place, critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    return Issued(builder.sign(signer, hashes.SHA256()), key)
-
-
-def _usage(*, signs: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=signs, crl_sign=signs, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-
-
-@contextmanager
-def serving(contexts: list[ssl.SSLContext]) -> Iterator[list[int]]:
-    """Serve on loopback while the block lasts, in a process of its own: this one forks, and so must have no threads."""
-    servers = [_Server(context) for context in contexts]
-    ports = [server.socket.getsockname()[1] for server in servers]
-    ended, ends = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(ends)
-        _serve(servers, ended)
-    os.close(ended)
-    try:
-        for server in servers:
-            server.server_close()  # the child's copy stays open
-        yield ports
-    finally:
-        os.close(ends)
-        os.waitpid(child, 0)
-
-
-def _serve(servers: list[_Server], ended: int) -> None:
-    """Serve until the other process closes the pipe, or is no more. Never returns."""
-    try:
-        os.setpgid(0, 0)
-        for server in servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-        os.read(ended, 1)
-    finally:
-        os._exit(0)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    """A page, and a registry with one image, as far as a client that trusts it goes."""
-
-    timeout = _SECONDS
-
-    def do_GET(self) -> None:
-        manifest = "manifests" in self.path
-        kind = "application/vnd.docker.distribution.manifest.v2+json" if manifest else "application/json"
-        body = b'{"schemaVersion": 2, "mediaType": "%s", "config": {}, "layers": []}' % kind.encode()
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Docker-Distribution-API-Version", "registry/2.0")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    do_HEAD = do_GET  # noqa: N815 - the library's name
-
-    def log_message(self, *words: object) -> None:
-        """Say nothing: the table is what is read."""
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    """The handshake is made in the connection's own thread; clients that refuse are no error."""
-
-    daemon_threads = True
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__((_HOST, 0), _Handler)
-        self._context = context
-
-    def get_request(self) -> tuple[ssl.SSLSocket, object]:
-        connection, address = super().get_request()
-        connection.settimeout(_SECONDS)
-        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A refused handshake is what half of the clients are here for."""
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

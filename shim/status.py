@@ -58,7 +58,7 @@ def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
     rows = (
         *_stores(config.root, snapshot),
         *_authorities(decision, snapshot),
-        *_variables(environ, decision, snapshot),
+        *_variables(environ, decision),
     )
     return Status(rows, tuple({"event": note.event, **dict(note.details)} for note in decision.notes))
 
@@ -108,9 +108,8 @@ def _override(name: str, snapshot: Snapshot) -> frozenset[str]:
     return next((bundle.fingerprints(content) for content in contents if content), frozenset())
 
 
-def _variables(environ: Mapping[str, str], decision: Decision, snapshot: Snapshot) -> Iterator[Row]:
+def _variables(environ: Mapping[str, str], decision: Decision) -> Iterator[Row]:
     """Variables of this very process: what an exec session has, or lacks."""
-    del snapshot
     wanted = {each.sha256 for each in decision.wanted}
     for row in families.VARIABLES:
         value = environ.get(row.name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import config, families, selftest
+from shim import config, families, selftest, throwaway
 from shim.errors import NotUpdatedError, UsageError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_mounted_cas_stay_in_the_bundles_that_clients_get(
     environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "certs").mkdir()
-    (tmp_path / "certs/ca.pem").write_bytes(selftest.site(sends_intermediate=False).root)
+    (tmp_path / "certs/ca.pem").write_bytes(throwaway.site(sends_intermediate=False).root)
     environ = {**environ, "CA_SHIM_CERTS": f"{tmp_path}/certs", "PATH": "/nowhere"}
 
     assert selftest.main(config.read(environ), environ, as_json=True) == 0

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import clients, config, probe, reconcile, selftest
-from shim.clients import ACCEPTED, Failure, Server
+from shim import clients, config, connection, probe, reconcile, throwaway
+from shim.answers import ACCEPTED, Failure, Report, Server
 from shim.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @pytest.fixture
-def site() -> selftest.Site:
-    return selftest.site(sends_intermediate=True)
+def site() -> throwaway.Site:
+    return throwaway.site(sends_intermediate=True)
 
 
 @pytest.fixture
-def port(site: selftest.Site) -> Iterator[int]:
-    with selftest.serving([site.context]) as ports:
+def port(site: throwaway.Site) -> Iterator[int]:
+    with throwaway.serving([site.context]) as ports:
         yield ports[0]
 
 
@@ -75,7 +75,7 @@ def test_a_server_of_a_ca_that_is_not_mounted_is_refused_by_all(
 
 
 def test_a_server_is_accepted_by_all_that_are_pointed_to_its_ca(
-    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    environ: dict[str, str], site: throwaway.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own.pem").write_bytes(site.root)
     bundles = {**dict.fromkeys(_BUNDLES, f"{tmp_path}/own.pem"), "NODE_EXTRA_CA_CERTS": f"{tmp_path}/own.pem"}
@@ -86,7 +86,7 @@ def test_a_server_is_accepted_by_all_that_are_pointed_to_its_ca(
 
 
 def test_a_mounted_ca_that_no_store_has_yet_is_told(
-    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    environ: dict[str, str], site: throwaway.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "certs/ca.pem").write_bytes(site.root)
 
@@ -105,7 +105,7 @@ def test_a_bundle_that_does_not_exist_is_told(
 
 
 def test_a_directory_of_certificates_is_a_bundle_too(
-    environ: dict[str, str], site: selftest.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    environ: dict[str, str], site: throwaway.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "hashed").mkdir()
     (tmp_path / "hashed/12345678.0").write_bytes(site.root)
@@ -118,7 +118,7 @@ def test_a_directory_of_certificates_is_a_bundle_too(
 
 
 @pytest.fixture
-def overridden(environ: dict[str, str], site: selftest.Site, tmp_path: Path) -> config.Config:
+def overridden(environ: dict[str, str], site: throwaway.Site, tmp_path: Path) -> config.Config:
     """The CA is mounted, and a start has served it by override."""
     (tmp_path / "certs/ca.pem").write_bytes(site.root)
     settings = config.read(environ)._replace(in_place=False)
@@ -126,7 +126,7 @@ def overridden(environ: dict[str, str], site: selftest.Site, tmp_path: Path) -> 
     return settings
 
 
-def _examine(settings: config.Config, environ: dict[str, str], port: int) -> probe.Report:
+def _examine(settings: config.Config, environ: dict[str, str], port: int) -> Report:
     sight = probe.see(settings, environ, time.time())
     return probe.examine(Server("127.0.0.1", port), sight, None, time.time())
 
@@ -144,7 +144,7 @@ def test_the_application_has_variables_that_a_session_lacks(
 def test_a_session_with_a_bundle_of_its_own_is_told(
     overridden: config.Config, environ: dict[str, str], port: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "own.pem").write_bytes(selftest.site(sends_intermediate=False).root)
+    (tmp_path / "own.pem").write_bytes(throwaway.site(sends_intermediate=False).root)
     report = _examine(overridden, {**environ, "REQUESTS_CA_BUNDLE": f"{tmp_path}/own.pem"}, port)
 
     assert report.accepted
@@ -165,7 +165,7 @@ def test_what_an_interpreter_does_not_have_is_not_listed(
 
 
 def test_a_certificate_that_cannot_be_parsed_is_told(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "chain_of", lambda _: ((b"no certificate",), True))
+    monkeypatch.setattr(connection, "chain_of", lambda _: ((b"no certificate",), True))
 
     assert [finding.kind for finding in _examine(config.read(environ), environ, 1).findings] == [
         "unreadable-certificate"
@@ -219,31 +219,31 @@ def test_a_machine_in_a_directory_has_stores_and_no_clients(environ: dict[str, s
 # --- our own handshake ------------------------------------------------------------------------------------------------
 
 
-def test_an_intermediate_alone_is_an_anchor_for_go_only(site: selftest.Site, port: int) -> None:
+def test_an_intermediate_alone_is_an_anchor_for_go_only(site: throwaway.Site, port: int) -> None:
     from shim import bundle
 
     server = Server("127.0.0.1", port)
-    ders, whole = clients.chain_of(server)
+    ders, whole = connection.chain_of(server)
     middle = bundle.to_pem(ders[1])
 
     assert (len(ders), whole) == (2, True)
-    assert clients.handshake(server, middle, partial=True) is None
-    assert clients.handshake(server, middle) == Failure(2, "unable to get issuer certificate")
-    assert clients.handshake(server, site.root, partial=True, strict=True) is None
+    assert connection.handshake(server, middle, partial=True) is None
+    assert connection.handshake(server, middle) == Failure(2, "unable to get issuer certificate")
+    assert connection.handshake(server, site.root, partial=True, strict=True) is None
 
 
-def test_another_name_is_refused(site: selftest.Site, port: int) -> None:
-    failure = clients.handshake(Server("localhost", port), site.root)
+def test_another_name_is_refused(site: throwaway.Site, port: int) -> None:
+    failure = connection.handshake(Server("localhost", port), site.root)
 
     assert failure is not None
     assert failure.code == 62
 
 
-def test_a_server_that_is_gone_is_no_verification_error(site: selftest.Site) -> None:
+def test_a_server_that_is_gone_is_no_verification_error(site: throwaway.Site) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
-    failure = clients.handshake(Server("127.0.0.1", port), site.root)
+    failure = connection.handshake(Server("127.0.0.1", port), site.root)
 
     assert failure is not None
     assert failure.code == 0
@@ -299,17 +299,17 @@ def _proxy() -> Iterator[int]:
         os.waitpid(child, 0)
 
 
-def test_a_server_behind_a_proxy_is_reached_by_our_own_handshake_and_python(site: selftest.Site, port: int) -> None:
+def test_a_server_behind_a_proxy_is_reached_by_our_own_handshake_and_python(site: throwaway.Site, port: int) -> None:
     with _proxy() as gate:
         server = Server("127.0.0.1", port, f"127.0.0.1:{gate}", "Basic bWU6c2VjcmV0")
         python = next(client for client in clients.find(dict(os.environ), ()) if client.kind.name == "Python ssl")
 
-        assert len(clients.chain_of(server)[0]) == 2
-        assert clients.handshake(server, site.root) is None
+        assert len(connection.chain_of(server)[0]) == 2
+        assert connection.handshake(server, site.root) is None
         assert clients.ask(python, server, dict(os.environ), None).state == "refuses"
 
 
-def test_a_client_that_trusts_the_ca_accepts_by_the_proxy(site: selftest.Site, port: int, tmp_path: Path) -> None:
+def test_a_client_that_trusts_the_ca_accepts_by_the_proxy(site: throwaway.Site, port: int, tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_bytes(site.root)
     environ = {**os.environ, **dict.fromkeys((*_BUNDLES, "NODE_EXTRA_CA_CERTS"), f"{tmp_path}/ca.pem")}
     with _proxy() as gate:

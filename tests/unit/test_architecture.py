@@ -13,11 +13,11 @@ from shim import families
 
 SOURCES = {path.stem: path for path in Path(shim.__file__).parent.glob("*.py")}
 BUILD = {"runtime", "papers", "sbom"}  # made for the image's build: they are in no start
-DATA = {"record", "errors", "families", "accounts", "bundle", "snapshot", "certs"}
-DECIDING = {"plan", "environ", "verify"}
+DATA = {"record", "errors", "families", "accounts", "bundle", "snapshot", "certs", "answers"}
+DECIDING = {"plan", "environ", "verify", "diagnosis"}
 PURE = DATA | DECIDING
 TOP = {"__main__", "cli"}
-ACTING = {"apply", "become", "wrap", "export", "selftest", "probe", "clients"}
+ACTING = {"apply", "become", "wrap", "export", "selftest", "probe", "clients", "connection", "throwaway"}
 UNCLEAN = {"os", "subprocess", "structlog", "sys", "socket", "shutil", "tempfile", "pathlib", "time"}
 
 

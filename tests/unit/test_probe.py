@@ -14,10 +14,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from shim import probe
-from shim.clients import ACCEPTED, NOT_LOADED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer, Failure, Server
+from shim import connection, diagnosis, probe
+from shim.answers import (
+    ACCEPTED,
+    NOT_LOADED,
+    REFUSED,
+    UNCLEAR,
+    UNREACHABLE,
+    UNUSABLE,
+    Answer,
+    Asked,
+    Case,
+    Failure,
+    Finding,
+    Link,
+    Mounted,
+    Report,
+    Server,
+    Store,
+    Verdict,
+)
 from shim.errors import UsageError
-from shim.probe import Asked, Case, Finding, Link, Mounted, Report, Store, Verdict
 from tests import certificates
 from tests.certificates import DAY, NOW
 
@@ -105,7 +122,7 @@ _CASES = {
 
 @pytest.mark.parametrize(("case", "kind", "words"), _CASES.values(), ids=_CASES.keys())
 def test_a_refusal_is_diagnosed_with_a_remedy(case: Case, kind: str, words: str) -> None:
-    finding = probe.diagnose(case)
+    finding = diagnosis.diagnose(case)
 
     assert finding.kind == kind
     assert words in finding.problem
@@ -115,7 +132,7 @@ def test_a_refusal_is_diagnosed_with_a_remedy(case: Case, kind: str, words: str)
 def test_the_root_above_a_mounted_intermediate_is_named() -> None:
     case = _case(_NO_ISSUER, _LEAF, held=(_MIDDLE,), mounted=(Mounted(_MIDDLE.parsed),))
 
-    assert "CN=Test root" in probe.diagnose(case).remedy
+    assert "CN=Test root" in diagnosis.diagnose(case).remedy
 
 
 def test_a_loop_of_intermediates_ends() -> None:
@@ -123,14 +140,14 @@ def test_a_loop_of_intermediates_ends() -> None:
     two = certificates.issue("Two", issuer=certificates.root("One"))
     leaf = certificates.issue("leaf.test", issuer=one, ca=False)
 
-    assert probe.diagnose(_case(_NO_ISSUER, leaf, held=(one, two))).kind == "only-intermediate"
+    assert diagnosis.diagnose(_case(_NO_ISSUER, leaf, held=(one, two))).kind == "only-intermediate"
 
 
 def test_the_place_of_the_issuer_is_told() -> None:
     case = _case(_NO_LOCAL_ISSUER, _LEAF)
     link = case.chain[0]._replace(sources=("http://pki.test/ca.der",))
 
-    assert "http://pki.test/ca.der" in probe.diagnose(case._replace(chain=(link,))).problem
+    assert "http://pki.test/ca.der" in diagnosis.diagnose(case._replace(chain=(link,))).problem
 
 
 # --- whom to connect to -----------------------------------------------------------------------------------------------
@@ -152,13 +169,13 @@ _UNUSABLE = ("", "http://example.com", "docker://example.com/x", "example.com:0"
 
 @pytest.mark.parametrize(("url", "expected"), _URLS.items())
 def test_a_url_names_a_server(url: str, expected: tuple[str, int]) -> None:
-    assert probe.server_of(url, {}) == Server(*expected)
+    assert connection.server_of(url, {}) == Server(*expected)
 
 
 @pytest.mark.parametrize("url", _UNUSABLE)
 def test_an_unusable_url_is_a_usage_error(url: str) -> None:
     with pytest.raises(UsageError, match="is no https URL"):
-        probe.server_of(url, {})
+        connection.server_of(url, {})
 
 
 _PROXIES = {
@@ -176,17 +193,20 @@ _PROXIES = {
 
 @pytest.mark.parametrize(("environ", "proxy"), _PROXIES.values(), ids=_PROXIES.keys())
 def test_the_proxy_is_the_one_that_clients_use(environ: Mapping[str, str], proxy: str) -> None:
-    assert probe.server_of("registry.test:5000", environ).proxy == proxy
+    assert connection.server_of("registry.test:5000", environ).proxy == proxy
 
 
 def test_a_net_may_be_exempt() -> None:
     environ = {"HTTPS_PROXY": "http://p.test", "NO_PROXY": "10.0.0.0/8"}
 
-    assert (probe.server_of("10.1.2.3", environ).proxy, probe.server_of("11.1.2.3", environ).proxy) == ("", "p.test:80")
+    assert (connection.server_of("10.1.2.3", environ).proxy, connection.server_of("11.1.2.3", environ).proxy) == (
+        "",
+        "p.test:80",
+    )
 
 
 def test_a_password_goes_to_the_proxy_and_into_no_output() -> None:
-    server = probe.server_of("a.test", {"HTTPS_PROXY": "http://me:secret%21@p.test:1"})
+    server = connection.server_of("a.test", {"HTTPS_PROXY": "http://me:secret%21@p.test:1"})
 
     assert server.authorization == "Basic bWU6c2VjcmV0IQ=="
     assert "secret" not in probe.text(Report(server)) + json.dumps(probe.document(Report(server)))
@@ -195,7 +215,7 @@ def test_a_password_goes_to_the_proxy_and_into_no_output() -> None:
 @pytest.mark.parametrize("proxy", ["socks5://p.test", "https://p.test", "http://p.test:x", "http://"])
 def test_a_proxy_that_we_cannot_speak_to_is_a_usage_error(proxy: str) -> None:
     with pytest.raises(UsageError, match="HTTPS_PROXY"):
-        probe.server_of("a.test", {"HTTPS_PROXY": proxy})
+        connection.server_of("a.test", {"HTTPS_PROXY": proxy})
 
 
 _NO_CONNECTION: dict[str, tuple[OSError, str]] = {
@@ -211,7 +231,7 @@ _NO_CONNECTION: dict[str, tuple[OSError, str]] = {
 
 @pytest.mark.parametrize(("error", "kind"), _NO_CONNECTION.values(), ids=_NO_CONNECTION.keys())
 def test_no_connection_is_explained(error: OSError, kind: str) -> None:
-    finding = probe.unreachable(Server("a.test", 443, "p.test:1"), error)
+    finding = connection.unreachable(Server("a.test", 443, "p.test:1"), error)
 
     assert finding.kind == kind
     assert "a.test:443 (by the proxy p.test:1)" in finding.problem
@@ -228,12 +248,12 @@ def _verdict(path: str, failure: Failure | None = None, **fields: Any) -> Verdic
 
 
 def _kinds(*verdicts: Verdict, asked: tuple[Asked, ...] = (), lacking: tuple[str, ...] = ()) -> list[str]:
-    return [finding.kind for finding in probe.conclude(verdicts, asked, lacking)]
+    return [finding.kind for finding in diagnosis.conclude(verdicts, asked, lacking)]
 
 
 def test_a_variable_that_hides_a_store_is_named_with_the_store() -> None:
     hiding = _verdict("/own.pem", _FAILURE, variable="REQUESTS_CA_BUNDLE")
-    found = list(probe.conclude((_verdict("/os"), _verdict("/certifi", in_force=False), hiding), (), ()))
+    found = list(diagnosis.conclude((_verdict("/os"), _verdict("/certifi", in_force=False), hiding), (), ()))
 
     assert [finding.kind for finding in found] == ["variable-hides-stores"]
     assert "/own.pem, which hides /certifi" in found[0].problem

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import clients, config
+from shim import clients, config, connection
 from shim.accounts import Account
-from shim.clients import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer, Client, Server
+from shim.answers import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer, Server
+from shim.clients import Client
 from shim.errors import PrivilegeError, UnknownUserError
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def test_root_that_cannot_become_the_user_executes_nothing(monkeypatch: pytest.M
 
 
 def test_a_bundle_that_does_not_load_is_told_without_a_connection() -> None:
-    failure = clients.handshake(Server("unresolvable.invalid", 1), b"no bundle")
+    failure = connection.handshake(Server("unresolvable.invalid", 1), b"no bundle")
 
     assert failure is not None
     assert failure.code == NOT_LOADED

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from shim import families, selftest
-from shim.clients import ACCEPTED, REFUSED, UNCLEAR, UNUSABLE, Answer
+from shim import families, selftest, throwaway
+from shim.answers import ACCEPTED, REFUSED, UNCLEAR, UNUSABLE, Answer
 from shim.selftest import Report, Row
 from shim.snapshot import Directory, Snapshot
 from tests.certificates import pems, root
@@ -117,4 +117,4 @@ def test_the_document_is_json() -> None:
 
 
 def test_a_throwaway_ca_is_another_one_each_time() -> None:
-    assert selftest.site(sends_intermediate=True).root != selftest.site(sends_intermediate=True).root
+    assert throwaway.site(sends_intermediate=True).root != throwaway.site(sends_intermediate=True).root

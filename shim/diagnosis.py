@@ -1,0 +1,157 @@
+"""Why a store or a client refuses a server, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from cryptography import x509
+
+from shim import families
+from shim.answers import ACCEPTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
+from shim.certs import timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from shim.answers import Asked, Case, Link, Verdict
+    from shim.certs import Certificate
+
+_MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]}, then restart or run `ca-shim install`"
+MEND = "restore the file from its package, or unset the variable; then run `ca-shim install`"
+_SESSION = 'in this session, run eval "$(ca-shim env)"'
+_REISSUE = "have the certificate reissued"
+
+
+def diagnose(case: Case) -> Finding:
+    """Say why a store refuses the server and what to do. Pure."""
+    if case.failure.code == NOT_LOADED:
+        return Finding("store-unusable", f"a store does not load: {case.failure.message}", MEND)
+    rule = _RULES.get(case.failure.code)
+    if rule is None:
+        return Finding("refused", f"OpenSSL refuses the chain: {case.failure.message}", _REISSUE)
+    return rule(case)
+
+
+def _missing_issuer(case: Case) -> Finding:
+    path = _path(case.chain)
+    top = path[-1]
+    name = top.issuer  # its own, when it is a root
+    in_mount = [each for each in case.mounted if each.certificate.subject_id == top.issuer_id]
+    in_store = [each for each in case.held if each.subject_id == top.issuer_id]
+    for each in in_mount:
+        if each.refusal:
+            problem = f"the CA {name} is mounted ({each.certificate.file}), but {each.refusal}"
+            return Finding("mounted-and-refused", problem, "have it reissued, or mount its successor")
+    if in_mount and not in_store:
+        problem = f"the CA {name} is mounted ({in_mount[0].certificate.file}), but not yet in this store"
+        return Finding(
+            "not-installed", problem, "run `ca-shim install` or restart; `ca-shim status` shows what is where"
+        )
+    if in_store and not any("issued-by-another" in each.traits for each in in_store):
+        problem = f"a CA named {name} is trusted, but it did not sign what the server sends: it has another key"
+        return Finding("other-key", problem, f"get the present one from whoever runs the CA, {_MOUNT}")
+    return _incomplete(case, path, in_store)
+
+
+def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certificate]) -> Finding:
+    sent = {link.subject_id for link in path[1:]}
+    known = [*case.held, *(each.certificate for each in case.mounted)]
+    alone = [*in_store, *(each for each in known if each.subject_id in sent and "issued-by-another" in each.traits)]
+    name = path[-1].issuer
+    if alone:
+        problem = f"the CA {alone[0].subject} is only an intermediate, and its root is not trusted"
+        root = _issuer_above(alone[0], known) if in_store else name
+        return Finding("only-intermediate", problem, f"get its root, {root}, {_MOUNT}")
+    if len(path) == 1 and len(case.chain) == 1:
+        fetch = f" (it says that its issuer can be fetched from {path[0].sources[0]})" if path[0].sources else ""
+        problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here{fetch}"
+        remedy = f"if that is an intermediate, have the server send it (its full chain); if it is a root, {_MOUNT}"
+        return Finding("intermediate-not-sent" if case.mounted else "issuer-unknown", problem, remedy)
+    if len(path) == 1:
+        problem = f"none of what the server sends is {name}, which issued the server's certificate"
+        return Finding("intermediate-not-sent", problem, "have the server send the right chain")
+    return Finding("root-not-mounted", f"the root {name} is not trusted here", f"get it, {_MOUNT}")
+
+
+def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str:
+    """Give the name of the first issuer above that is not there."""
+    by_name = {each.subject_id: each for each in known}
+    seen = {certificate.sha256}
+    while (above := by_name.get(certificate.issuer_id)) and above.sha256 not in seen:
+        certificate = above
+        seen.add(above.sha256)
+    return x509.load_pem_x509_certificate(certificate.pem).issuer.rfc4514_string()
+
+
+def _path(chain: tuple[Link, ...]) -> tuple[Link, ...]:
+    """Give the server's certificate and its issuers as far as they are sent, whatever the order."""
+    path = [chain[0]]
+    rest = list(chain[1:])
+    while above := next((each for each in rest if each.subject_id == path[-1].issuer_id), None):
+        path.append(above)
+        rest.remove(above)
+    return tuple(path)
+
+
+def _self_signed(case: Case) -> Finding:
+    leaf = case.chain[0]
+    problem = f"the server has a certificate signed by itself, {leaf.subject}"
+    if any(each.certificate.sha256 == leaf.sha256 for each in case.mounted):
+        return Finding("not-installed", f"{problem}, which is mounted but not in this store", "run `ca-shim status`")
+    return Finding("self-signed", problem, f"give the server a certificate of your CA; or trust this one: {_MOUNT}")
+
+
+def _wrong_name(case: Case) -> Finding:
+    names = ", ".join(case.chain[0].names[:10]) or "no name at all"
+    problem = f"the server's certificate is not for {case.server.host}, but for {names}"
+    return Finding("name-mismatch", problem, "use one of these names, or have it reissued with this one")
+
+
+def _expired(case: Case) -> Finding:
+    for number, link in enumerate(case.chain):
+        if link.not_after < case.now:
+            what = "the server's certificate" if number == 0 else "a CA that the server sends,"
+            problem = f"{what} {link.subject} expired at {timestamp(link.not_after)}"
+            return Finding("expired", problem, "renew it on the server")
+    old = [each for each in case.held if each.subject_id == case.chain[-1].issuer_id and each.not_after < case.now]
+    problem = f"the trusted CA {old[0].subject if old else case.chain[-1].issuer} has expired"
+    return Finding("expired", problem, f"get its successor, {_MOUNT}")
+
+
+def _not_yet_valid(case: Case) -> Finding:
+    late = next((each for each in case.chain if each.not_before > case.now), case.chain[0])
+    problem = f"{late.subject} is not valid before {timestamp(late.not_before)}"
+    return Finding("not-yet-valid", problem, "check this machine's clock, or wait")
+
+
+# By OpenSSL's verify codes, x509_vfy.h.
+_RULES = {
+    2: _missing_issuer, 19: _missing_issuer, 20: _missing_issuer, 21: _missing_issuer, 7: _missing_issuer,
+    9: _not_yet_valid, 10: _expired, 18: _self_signed, 62: _wrong_name, 64: _wrong_name,
+}  # fmt: skip
+
+
+def conclude(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]) -> Iterator[Finding]:
+    """Say what follows from all answers together: the same cause once, and who hides a store."""
+    counting = [each for each in verdicts if each.store.in_force]
+    accepted = (each.store for each in verdicts if each.failure is None and not each.store.variable)
+    accepting = [store.path for store in sorted(accepted, key=lambda store: not store.in_force)]  # the hidden ones last
+    for each in counting:
+        if each.failure and each.store.variable and not each.store.ours and accepting:
+            variable, path = each.store.variable, each.store.path
+            problem = f"{variable} points to {path}, which hides {accepting[-1]}, where the server is accepted"
+            remedy = f"unset {variable}; or start the application through ca-shim, which merges the two"
+            yield Finding("variable-hides-stores", problem, remedy)
+        elif each.finding:
+            yield each.finding
+    refused = [each for each in asked if each.answer.state == REFUSED]
+    for each_asked in refused if all(each.failure is None for each in counting) else []:
+        problem = f"{each_asked.client} refuses although every store accepts: {each_asked.answer.reason}"
+        yield Finding("client-refuses", problem, "it reads another store, or verifies more strictly: see its words")
+    for each_asked in (each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)):
+        problem = f"{each_asked.client} could not be asked: {each_asked.answer.reason}"
+        yield Finding("client-failed", problem, "see its words; proxies and privileges are the usual causes")
+    for each in (each for each in verdicts if each.store.variable and not each.store.in_force and each.failure):
+        problem = f"{each.store.name}, {each.store.path}, hides the stores in this session; the application has another"
+        yield Finding("session", problem, _SESSION)
+    if lacking:
+        yield Finding("session", f"this session lacks the application's {', '.join(lacking)}", _SESSION)
