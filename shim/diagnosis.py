@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]}, then restart or run `ca-shim install`"
 MEND = "restore the file from its package, or unset the variable; then run `ca-shim install`"
-_SESSION = 'in this session, run eval "$(ca-shim env)"'
+_SESSION = f'in this session, run eval "$({families.COMMAND} env)"'
 _REISSUE = "have the certificate reissued"
 
 

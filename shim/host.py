@@ -249,11 +249,11 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
 def _setting(root: str, variable: Variable, origin: str) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
     path = root + origin if origin.startswith("/") else os.path.abspath(origin) if origin else ""
-    content = None if superseded or not path else _read_bundle(path)
+    content = None if superseded or not path else read_bundle(path)
     return Setting(variable.name, origin, os.path.realpath(path)[len(root) :], content, superseded)
 
 
-def _read_bundle(path: str) -> bytes | None:
+def read_bundle(path: str) -> bytes | None:
     """Read a bundle, or every file of a hashed directory, which some clients take in the place of one."""
     if not os.path.isdir(path):
         return reading.read_or_none(path)

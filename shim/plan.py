@@ -139,7 +139,7 @@ def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: f
     touched = ours.union(*map(bundle.fingerprints, anchors.values()))
     yield Step("write", store.path, family.state, "the store is about to change", _state(PENDING, b"-", touched))
     if anchors:
-        yield Step("mkdir", store.path, family.anchors, "anchors are kept there")
+        yield Step("mkdir", store.path, family.anchors, "anchors are kept there; made if missing")
     for path in sorted(present.keys() - anchors.keys()):
         yield Step("remove", store.path, path, "no longer wanted")
     for path in sorted(anchors):

@@ -6,16 +6,18 @@ import json
 import os
 import sys
 
-from shim import host, plan, reading, reconcile, sources
+from shim import environ as environ_
+from shim import families, host, plan, reading, reconcile, sources
 from shim.log import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from shim.config import Config
     from shim.plan import Plan
     from shim.reconcile import Decision
+    from shim.snapshot import Snapshot
 
 WOULD_CHANGE = 3  # exit code
 
@@ -28,23 +30,56 @@ def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now
     return decision, plan.make(decision.wanted, snapshot, {})
 
 
+def application(environ: Mapping[str, str], snapshot: Snapshot, planned: Plan, root: str) -> dict[str, str]:
+    """Give the environment that the last start gave the application: bundles that were never made point nowhere."""
+    made = {name: path for name, path in planned.variables.items() if os.path.isfile(root + path)}
+    before = environ_.restored(environ, snapshot.directories, made)
+    changed = {name: value for name, value in before.items() if value is not None}
+    return {**{name: value for name, value in environ.items() if name not in before}, **changed, **made}
+
+
 def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:
     """Print every step with its reason, in the order in which it would happen; then the variables and the notes."""
+    notes = [{"event": note.event, **dict(note.details)} for note in decision.notes]
+    if as_json:
+        sys.stdout.write(json.dumps({**_document(planned), "notes": notes}, indent=2) + "\n")
+    else:
+        lines = [*_lines(planned, len(decision.wanted)), *note_lines(notes)]
+        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+
+
+def _document(planned: Plan) -> dict[str, object]:
     steps = [{"action": step.action, "path": step.path, "reason": step.reason} for step in planned.steps]
     overrides = [{"store": each.path, "reason": each.override} for each in planned.stores if each.override]
-    notes = [{"event": note.event, **dict(note.details)} for note in decision.notes]
-    failed = [{"store": store, "reason": reason} for store, reason in planned.unserved]
-    if as_json:
-        variables = dict(planned.variables)
-        document = {"steps": steps, "overrides": overrides, "variables": variables, "unserved": failed, "notes": notes}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return
-    lines = [f"{each['action']:8}{each['path']}  ({each['reason']})" for each in steps]
-    lines += [f"override {each['store']}  ({each['reason']})" for each in overrides]
-    lines += [f"set     {name}={value}" for name, value in planned.variables.items()]
-    lines += [f"cannot serve {each['store']}  ({each['reason']})" for each in failed]
-    lines += ["  ".join(f"{key}={value}" for key, value in note.items()) for note in notes]
-    sys.stdout.write("".join(f"{printable(line)}\n" for line in lines or ["nothing to do"]))
+    unserved = [{"store": store, "reason": reason} for store, reason in planned.unserved]
+    return {"steps": steps, "overrides": overrides, "variables": dict(planned.variables), "unserved": unserved}
+
+
+def _lines(planned: Plan, wanted: int) -> Iterator[str]:
+    in_place = [step for store in planned.stores for step in store.steps]
+    rows = [(step.action, step.path, step.reason) for step in in_place]
+    rows += [("override", store.path, store.override) for store in planned.stores if store.override]
+    rows += [(step.action, step.path, step.reason) for step in planned.override]
+    rows += [("set", f"{name}={path}", _WHY_SET.get(name, "")) for name, path in planned.variables.items()]
+    rows += [("fail", store, reason) for store, reason in planned.unserved]
+    yield from (f"{action:10}{what}  ({why})" for action, what, why in rows)
+    count = len(planned.steps)
+    nothing = "nothing to do: " + ("every store is as wanted" if wanted else "no CA is mounted")
+    yield f"{count} {'step' if count == 1 else 'steps'} to take" if count else nothing
+
+
+_WHY_SET = {row.name: f"read by {row.clients}" for row in families.VARIABLES} | {
+    families.CERT_DIR: "a withdrawn CA is stuck in the store that Go reads besides"
+}
+
+
+def note_lines(notes: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Write notes as sentences: which file or CA, why, and what to do."""
+    for note in notes:
+        names = [str(note[key]) for key in ("subject", "file") if key in note]
+        block = f" block {note['block']}" if "block" in note else ""
+        where = "".join((": ", " in ".join(names), block)) if names else ""
+        yield f"{note['event']}{where}: {note.get('reason', '')}; {note.get('remedy', '')}"
 
 
 def exports(config: Config, environ: Mapping[str, str]) -> str:

@@ -12,8 +12,20 @@ from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
-from shim import bundle, certs, clients, connection, diagnosis, families, host, plan, reading, reconcile, sources
-from shim import environ as environ_
+from shim import (
+    bundle,
+    certs,
+    clients,
+    connection,
+    diagnosis,
+    families,
+    host,
+    plan,
+    preview,
+    reading,
+    reconcile,
+    sources,
+)
 from shim.answers import (
     ABSENT,
     ACCEPTED,
@@ -41,7 +53,6 @@ if TYPE_CHECKING:
 
     from shim.accounts import Account
     from shim.config import Config
-    from shim.plan import Plan
     from shim.snapshot import Snapshot
 
 _READS = {kind.name: kind.reads for kind in clients.KINDS}
@@ -129,7 +140,7 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     intake = sources.read(root, settings.sources)
     snapshot = host.look(settings, environ, (), host.uid_of_application(root))
     decision = reconcile.decide(intake, snapshot, now)
-    application = _application(environ, snapshot, plan.make(decision.wanted, snapshot, {}), root)
+    application = preview.application(environ, snapshot, plan.make(decision.wanted, snapshot, {}), root)
     notes = [dict(note.details) for note in decision.notes if note.event == "certificate.skipped"]
     skipped = {str(note["sha256"]): str(note["reason"]) for note in notes}
     parsed = certs.parse(intake.files).certificates
@@ -138,14 +149,6 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     found = () if root else clients.find(application, [store.path for store in snapshot.certifi])
     lacking = tuple(row.name for row in families.VARIABLES if row.name in application.keys() - environ.keys())
     return Sight(stores, found, application, lacking)
-
-
-def _application(environ: Mapping[str, str], snapshot: Snapshot, planned: Plan, root: str) -> dict[str, str]:
-    """Give the environment that the last start gave the application: bundles that were never made point nowhere."""
-    made = {name: path for name, path in planned.variables.items() if os.path.isfile(root + path)}
-    before = environ_.restored(environ, snapshot.directories, made)
-    changed = {name: value for name, value in before.items() if value is not None}
-    return {**{name: value for name, value in environ.items() if name not in before}, **changed, **made}
 
 
 def _stores(
@@ -174,7 +177,7 @@ def _stores(
             path = f"{directory.path}/{name}"
             known[path] = Store(path, "override", content, mounted=mounted, in_force=False, ours=True)
     for path, variable in pointed.items():
-        store = known.get(path) or Store(path, "chosen by somebody", _content(root + path), mounted=mounted)
+        store = known.get(path) or Store(path, "chosen by somebody", host.read_bundle(root + path), mounted=mounted)
         known[path] = store._replace(variable=variable, name=f"{store.name}, {variable}", in_force=True)
     yield from known.values()
 
@@ -186,7 +189,7 @@ def _chosen_here(
     for row in families.VARIABLES:
         path = environ.get(row.name)
         if path and path != application.get(row.name) and row.base != "nothing":
-            content = _content(root + path)
+            content = host.read_bundle(root + path)
             yield Store(path, f"this session's {row.name}", content, row.name, in_force=False, mounted=mounted)
 
 
@@ -194,13 +197,6 @@ def _offered(each: Mounted, snapshot: Snapshot) -> Mounted:
     taken = plan.wanted_in((each.certificate,), snapshot.os)
     traits = ", ".join(sorted(each.certificate.traits)) or "it is on its blocklist"
     return each if taken else each._replace(refusal=f"the operating system's store leaves it out: {traits}")
-
-
-def _content(path: str) -> bytes | None:
-    """Read a bundle, or a directory of them, which requests takes as well."""
-    if not os.path.isdir(path):
-        return reading.read_or_none(path)
-    return b"\n".join(reading.read_or_none(f"{path}/{name}") or b"" for name in sorted(os.listdir(path)))
 
 
 def link_of(der: bytes) -> Link:

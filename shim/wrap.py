@@ -70,7 +70,7 @@ def _wrap_one(root: str, program: str) -> str:
 
 
 def _wrapper(root: str) -> bytes:
-    path = f"{families.HOME}/bin/ca-shim"
+    path = families.COMMAND
     if not os.path.isfile(root + path):
         raise WrapError(f"{path} is not in this image: copy {families.HOME} of the runtime stage into it first")
     return _content(root + path)

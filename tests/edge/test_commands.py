@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from shim import become, cli, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
-from tests.certificates import issue, leaf, root
+from tests.certificates import Issued, issue, leaf, root
 from tests.edge.machine import CERTIFI, SHIPPED, Machine, needs_root
 
 if TYPE_CHECKING:
@@ -78,8 +80,8 @@ def test_plan_shows_every_step_and_changes_nothing(shim: Callable[..., Any], rhe
     code, out, _ = shim("plan")
 
     assert (code, rhel.tree(but=())) == (0, before)
-    assert "refresh /usr/bin/update-ca-trust" in out
-    assert f"write   {CERTIFI}" in out
+    assert "refresh   /usr/bin/update-ca-trust" in out
+    assert f"write     {CERTIFI}" in out
 
 
 def test_plan_gives_its_exit_code_when_something_would_change(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -89,7 +91,7 @@ def test_plan_gives_its_exit_code_when_something_would_change(shim: Callable[...
 
 
 def test_plan_says_so_when_there_is_nothing_to_do(shim: Callable[..., Any]) -> None:
-    assert shim("plan")[1] == "nothing to do\n"
+    assert shim("plan")[1] == "nothing to do: no CA is mounted\n"
 
 
 def test_plan_as_json_is_one_document(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -100,42 +102,139 @@ def test_plan_as_json_is_one_document(shim: Callable[..., Any], rhel: Machine) -
     assert [note["event"] for note in document["notes"]] == ["certificate.skipped"]
 
 
+def _states(document: dict[str, Any], certificate: Issued) -> dict[str, str]:
+    """Give the states of a CA by the end of each store's path."""
+    (authority,) = (each for each in document["cas"] if each["sha256"] == certificate.sha256)
+    return {os.path.basename(path): state for path, state in authority["states"].items()}
+
+
 def test_status_of_a_machine_that_was_served_is_well(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.mount(a=A.pem)
     rhel.start()
     code, out, _ = shim("status")
 
-    assert (code, out.splitlines()[-1], out.count("installed")) == (0, "all well", 2)
+    assert (code, out.splitlines()[-1]) == (0, "all well")
+    assert re.search(
+        r"^installed +installed +installed +\S+Z +[0-9a-f]{12} +CN=A \(/custom-certs/a.pem\)$", out, re.MULTILINE
+    )
 
 
 def test_status_names_what_is_missing(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.mount(a=A.pem)
+    code, document = _status(shim)
+
+    assert (code, _states(document, A)) == (1, {"tls-ca-bundle.pem": "missing", "cacert.pem": "missing"})
+
+
+def test_status_says_so_when_no_ca_is_mounted(shim: Callable[..., Any]) -> None:
     code, out, _ = shim("status")
 
-    assert (code, "missing" in out, "CN=A" in out) == (1, True, True)
+    assert (code, "no CA is mounted" in out, "/custom-certs" in out) == (0, True, True)
 
 
 def test_status_names_a_store_that_does_not_load(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.write(CERTIFI, b"")
     code, out, _ = shim("status")
 
-    assert (code, "broken" in out) == (2, True)
+    assert (code, f"{CERTIFI}  (known place) DOES NOT LOAD" in out) == (2, True)
 
 
 def test_status_names_what_is_withdrawn_and_still_there(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.mount(a=A.pem)
     rhel.start()
     rhel.mount()
-    code, out, _ = shim("status")
+    code, document = _status(shim)
 
-    assert (code, "withdrawn" in out) == (1, True)
+    assert (code, set(_states(document, A).values())) == (1, {"withdrawn"})
+    assert "CN=A (no longer mounted)" in shim("status")[1]
+
+
+def test_status_tells_by_which_bundle_a_store_is_served(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.path(rhel.family.tool).unlink()
+    rhel.start()
+    code, document = _status(shim)
+
+    assert code == 0
+    assert [each["replaced_by"] for each in document["stores"] if each["found"] == "operating system"] == [
+        "/run/ca-shim/os.pem"
+    ]
+    assert _states(document, A)["tls-ca-bundle.pem"] == "by override"
+    assert "clients read 3" in shim("status")[1]
+
+
+def test_status_tells_of_a_withdrawn_ca_that_an_override_hides(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.path(rhel.family.tool).unlink()
+    rhel.mount(b=B.pem)
+    rhel.start()
+    code, document = _status(shim)
+
+    assert (code, _states(document, A)) == (0, {"tls-ca-bundle.pem": "withdrawn by override"})
+
+
+def test_status_does_not_ask_a_store_for_what_its_tool_leaves_out(shim: Callable[..., Any], rhel: Machine) -> None:
+    odd = issue("No CA", ca=False)
+    rhel.mount(odd=odd.pem)
+    rhel.start()
+    code, document = _status(shim)
+
+    assert (code, _states(document, odd)["tls-ca-bundle.pem"]) == (0, "refused")
+    assert "all well, but for the lines above" in shim("status")[1]
+
+
+def test_status_judges_the_applications_variables_and_not_the_sessions(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    own = str(rhel.write("/own.pem", B.pem))
+    rhel.start({"REQUESTS_CA_BUNDLE": own})
+    code, document = _status(shim, REQUESTS_CA_BUNDLE=own)
+
+    assert (code, document["session"]) == (0, ["REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"])
+
+
+def test_status_names_a_bundle_of_somebodys_that_hides_the_stores(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    own = rhel.write("/own.pem", B.pem)
+    code, document = _status(shim, REQUESTS_CA_BUNDLE=f"/{own.name}")
+
+    assert (code, _states(document, A)["own.pem"]) == (1, "missing")
+
+
+def test_status_names_a_variable_that_points_to_nothing(shim: Callable[..., Any]) -> None:
+    code, out, _ = shim("status", GIT_SSL_CAINFO="/absent.pem")
+
+    assert (code, "/absent.pem  (GIT_SSL_CAINFO) DOES NOT LOAD" in out) == (2, True)
+
+
+def test_status_takes_a_hashed_directory_for_a_bundle(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.write("/own/a.pem", A.pem)
+    code, document = _status(shim, REQUESTS_CA_BUNDLE="/own")
+
+    assert (code, _states(document, A)["own"]) == (0, "installed")
 
 
 def test_status_as_json_tells_what_was_refused(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.mount(old=issue(ends=-1000).pem)
-    document = json.loads(shim("status", "--json")[1])
+    _, document = _status(shim)
 
     assert [each["event"] for each in document["refused"]] == ["certificate.skipped"]
+
+
+def test_a_refusal_is_told_with_file_block_reason_and_remedy(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(bad=A.pem[:300])
+    lines = [line for line in shim("status")[1].splitlines() if line.startswith("block.refused")]
+
+    where, why = "/custom-certs/bad.pem block 1", "the block has no END line: the file is truncated"
+    assert lines == [f"block.refused: {where}: {why}; export the certificate again as PEM and mount that file"]
+
+
+def _status(shim: Callable[..., Any], **environ: str) -> tuple[int, dict[str, Any]]:
+    code, out, _ = shim("status", "--json", **environ)
+    return code, json.loads(out)
 
 
 def test_env_prints_what_the_last_start_left(shim: Callable[..., Any], rhel: Machine) -> None:
