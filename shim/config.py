@@ -17,27 +17,36 @@ class Setting(Record):
 
     variable: str
     option: str
+    value: str  # what the option is followed by, "" for nothing
     default: str
     meaning: str
 
 
 SETTINGS = (
-    Setting("CA_SHIM", "--off", "on", "`off`: become the application's user and start it, nothing else"),
+    Setting("CA_SHIM", "--off", "", "on", "`off`: become the application's user and start it, nothing else"),
     Setting(
         "CA_SHIM_CERTS",
         "--certs",
+        "PATHS",
         ":".join(families.DEFAULT_SOURCES),
         "directories or files of CAs, separated by colons; those named here must exist",
     ),
     Setting(
         "CA_SHIM_USER",
         "--user",
+        "USER",
         families.DEFAULT_USER,
         "whom root becomes: a name, a uid or `user:group`; `root` must be said aloud",
     ),
-    Setting("CA_SHIM_ON_ERROR", "--on-error", "warn", "`stop`: a problem is fatal before the application starts"),
-    Setting("CA_SHIM_CERTIFI", "--certifi", "found", "certifi bundles (`cacert.pem`), separated by colons"),
-    Setting("CA_SHIM_BUNDLE_DIR", "--bundle-dir", "first usable", "directory of the override bundles"),
+    Setting(
+        "CA_SHIM_ON_ERROR",
+        "--on-error",
+        "warn|stop",
+        "warn",
+        "`stop`: a problem is fatal before the application starts",
+    ),
+    Setting("CA_SHIM_CERTIFI", "--certifi", "PATHS", "found", "certifi bundles (`cacert.pem`), separated by colons"),
+    Setting("CA_SHIM_BUNDLE_DIR", "--bundle-dir", "DIR", "first usable", "directory of the override bundles"),
 )
 _ON = {"": True, "on": True, "true": True, "yes": True, "1": True}
 _OFF = {"off": False, "false": False, "no": False, "0": False}

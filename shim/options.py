@@ -4,39 +4,108 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
 from shim import __version__
 from shim.config import SETTINGS
-from shim.errors import UsageError
+from shim.errors import EXIT_CODES, UsageError
+from shim.families import COMMAND, GENERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
 class Command(NamedTuple):
-    """A row of the README's table of commands."""
+    """A row of the README's table of commands; the rest is for its own help."""
 
     name: str
     words: str
     meaning: str
+    options: tuple[str, ...]
+    codes: tuple[int, ...]
+    example: str
 
 
+_READING = ("--certs", "--certifi", "--bundle-dir")
 COMMANDS = (
-    Command("run", "COMMAND", "bring the stores up to date, become the application's user, execute COMMAND"),
-    Command("install", "", "bring the stores up to date: in a Dockerfile, or after the mounted files have changed"),
-    Command("plan", "", "show what `install` would change, and why; changes nothing"),
-    Command("status", "", "show every CA in every store: installed, missing, withdrawn, refused and why"),
-    Command("verify", "URL", "connect to servers: which store and client accepts them, and which issuer is missing"),
-    Command("env", "", "print the `export` lines for a shell or probe that did not come through the shim"),
-    Command("export", "DIR", "in an init container: write bundles and an env file into a shared directory"),
-    Command("selftest", "", "prove on this image, with a throwaway CA, that every client trusts a mounted CA"),
-    Command("wrap", "NAME", "at image build: put the shim in front of programs, given by path or by name"),
+    Command(
+        "run",
+        "COMMAND",
+        "bring the stores up to date, become the application's user, execute COMMAND",
+        ("--off", *_READING, "--user", "--on-error"),
+        (64, 65, 66, 67, 71, 77, 126, 127),
+        "run --user root -- COMMAND",
+    ),
+    Command(
+        "install",
+        "",
+        "bring the stores up to date: in a Dockerfile, or after the mounted files have changed",
+        (*_READING, "--on-error"),
+        (0, 65, 66, 71),
+        "install --certs /tmp/new-ca.pem --on-error stop",
+    ),
+    Command(
+        "plan",
+        "",
+        "show what `install` would change, and why; changes nothing",
+        (*_READING, "--exit-code", "--json"),
+        (0, 3),
+        "plan --exit-code",
+    ),
+    Command(
+        "status",
+        "",
+        "show every CA in every store: installed, missing, withdrawn, refused and why",
+        (*_READING, "--json"),
+        (0, 1, 2),
+        "status --json",
+    ),
+    Command(
+        "verify",
+        "URL",
+        "connect to servers: which store and client accepts them, and which issuer is missing",
+        (*_READING, "--user", "--json"),
+        (0, 1),
+        "verify https://registry.example.com harbor.example.com:8443",
+    ),
+    Command(
+        "env",
+        "",
+        "print the `export` lines for a shell or probe that did not come through the shim",
+        ("--bundle-dir",),
+        (0,),
+        "env",
+    ),
+    Command(
+        "export",
+        "DIR",
+        "in an init container: write bundles and an env file into a shared directory",
+        (*_READING, "--on-error"),
+        (0, 65, 66, 71),
+        "export /ca-bundles",
+    ),
+    Command(
+        "selftest",
+        "",
+        "prove on this image, with a throwaway CA, that every client trusts a mounted CA",
+        (*_READING, "--user", "--json"),
+        (0, 1, 129, 130, 143),
+        "selftest",
+    ),
+    Command(
+        "wrap",
+        "NAME",
+        "at image build: put the shim in front of programs, given by path or by name",
+        ("--user",),
+        (0, 64, 67),
+        f"wrap {' '.join(GENERATIONS[-1].programs)}",
+    ),
 )
-
-
-_JSON = ("plan", "status", "verify", "selftest")
 _NARGS: dict[str, int | str] = {"run": argparse.REMAINDER, "export": 1}
+_FLAGS = {
+    "--exit-code": ("exit_code", "exit with 3 when something would change"),
+    "--json": ("as_json", "print one JSON document"),
+}
 
 
 class Parsed(NamedTuple):
@@ -84,30 +153,69 @@ def parse(arguments: Sequence[str]) -> Parsed:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="ca-shim", description="Make every TLS client of this container trust the CA files mounted on it."
+        prog=_NAME,
+        description="Make every TLS client of this container trust the CA files mounted on it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="print the versions of ca-shim and of what it brings"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(
+        dest="command", required=True, title="commands", metavar="COMMAND", parser_class=_Parser
+    )
     for row in COMMANDS:
-        sub = commands.add_parser(row.name, help=row.meaning, description=row.meaning, allow_abbrev=False)
-        _add_settings(sub)
-        if row.name in _JSON:
-            sub.add_argument("--json", dest="as_json", action="store_true", help="print one JSON document")
-        if row.name == "plan":
-            sub.add_argument("--exit-code", action="store_true", help="exit with 3 when something would change")
-        if row.words:
-            nargs = _NARGS.get(row.name, "+")
-            sub.add_argument("words", nargs=nargs, metavar=row.words)
+        _add_options(commands.add_parser(row.name, help=row.meaning, **_help_of(row)), row)
     return parser
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    for row in SETTINGS:
+_NAME = "ca-shim"
+_EPILOG = f"""\
+every command has a --help of its own, with its options, their variables and its exit codes
+
+when a client fails:     {_NAME} verify https://registry.example.com
+on an image of yours:    docker run --rm --entrypoint {COMMAND} IMAGE selftest
+"""
+
+
+class _Help(TypedDict):
+    description: str
+    epilog: str
+    allow_abbrev: bool
+    formatter_class: type[argparse.HelpFormatter]
+
+
+def _help_of(row: Command) -> _Help:
+    """A sentence, and after the options the exit codes that this command has, and an example."""
+    codes = "".join(f"  {each.code:<5}{each.meaning}\n" for each in EXIT_CODES if each.code in row.codes)
+    return _Help(
+        description=f"{row.meaning[0].upper()}{row.meaning[1:]}.",
+        epilog=f"exit codes:\n{codes}\nexample:\n  {_NAME} {row.example}",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, command: Command) -> None:
+    for row in (row for row in SETTINGS if row.option in command.options):
         meaning = f"{row.meaning} (default: {row.default}; variable: {row.variable})".replace("%", "%%")
-        if row.option == "--off":
-            parser.add_argument(row.option, dest=row.variable, action="store_const", const="off", help=meaning)
+        if row.value:
+            parser.add_argument(row.option, dest=row.variable, metavar=row.value, help=meaning)
         else:
-            parser.add_argument(row.option, dest=row.variable, metavar=row.option[2:].upper(), help=meaning)
+            parser.add_argument(row.option, dest=row.variable, action="store_const", const="off", help=meaning)
+    for option, (name, meaning) in _FLAGS.items():
+        if option in command.options:
+            parser.add_argument(option, dest=name, action="store_true", help=meaning)
     parser.add_argument("--root", metavar="DIR", help="a directory that stands for / (default: /)")
+    if command.words:
+        parser.add_argument(
+            "words", nargs=_NARGS.get(command.name, "+"), metavar=command.words, help=_WORDS[command.words]
+        )
+
+
+_WORDS = {
+    "COMMAND": "the command and its arguments, after --",
+    "URL": "an https URL, a host or host:port",
+    "DIR": "a directory that this user can write, as an emptyDir",
+    "NAME": "a path, or a name that is looked for on PATH and where Anchore's images keep programs",
+}

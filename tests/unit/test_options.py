@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shim import __version__, cli, options
-from shim.errors import UsageError
+from shim.config import SETTINGS
+from shim.errors import EXIT_CODES, UsageError
 from shim.options import Parsed
 
 
@@ -65,3 +66,24 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_command_but_run_is_wired() -> None:
     assert {row.name for row in options.COMMANDS} == {"run", *cli._COMMANDS}  # noqa: SLF001 - the table is the wiring
+
+
+@pytest.mark.parametrize("row", options.COMMANDS, ids=lambda row: row.name)
+def test_the_help_of_a_command_is_whole(row: options.Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse([row.name, "--help"])
+    said = capsys.readouterr().out
+
+    assert all(option in said for option in row.options)
+    assert all(f"\n  {code} " in said for code in row.codes)
+    assert f"ca-shim {row.example}\n" in said
+
+
+@pytest.mark.parametrize("row", options.COMMANDS, ids=lambda row: row.name)
+def test_the_example_of_a_command_is_understood(row: options.Command) -> None:
+    assert options.parse(row.example.split()).command == row.name
+
+
+def test_every_setting_and_every_exit_code_is_told_by_some_command() -> None:
+    assert {row.option for row in SETTINGS} <= {option for row in options.COMMANDS for option in row.options}
+    assert {row.code for row in EXIT_CODES} - {70} == {code for row in options.COMMANDS for code in row.codes}
