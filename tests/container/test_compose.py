@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
-from tests.lab import derived
+from tests.lab import derived, readme
 from tests.lab.docker import missing
-from tests.lab.places import ROOT
 from tests.lab.servers import BY_CA_A
 from tests.lab.shell import attempt, run
 from tests.lab.subject import PROBE, Subject, everyone, probe_words, verdicts
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_BLOCK = re.compile(r"```ya?ml\n((?:#.*\n)*services:\n.*?)```", re.DOTALL)
-_SERVICE = re.compile(r"^services:\n(?:\s*#.*\n)*  (\S+):", re.MULTILINE)
 _ROW = derived.row("4.5-ubi9")
 
 
@@ -28,8 +25,8 @@ _ROW = derived.row("4.5-ubi9")
 def service(tmp_path: Path, ca: Path, network: str) -> Iterator[Subject]:
     """The container of the README's service: its volume, on the lab's image and network."""
     assert not missing()
-    text = _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))[0]
-    name = _SERVICE.findall(text)[0]
+    text = next(text for text in readme.blocks("yaml") if "services" in yaml.safe_load(text))
+    (name,) = yaml.safe_load(text)["services"]
     (tmp_path / "docker-compose.yml").write_text(text)
     (tmp_path / "lab.yml").write_text(_override(name, network))
     (tmp_path / "certs").mkdir(mode=0o755)

@@ -11,11 +11,12 @@ import json
 import resource
 import shutil
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from tests.lab import derived, images, pods
+from tests.lab import derived, images, pods, readme
 from tests.lab.docker import docker
 from tests.lab.shell import Result, attempt, run
 from tests.lab.subject import PROBE, facts
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-_Values = dict[str, object]
+_Values = dict[str, Any]
 
 _LINE = "/docker-entrypoint.sh anchore-enterprise-manager service start --no-auto-upgrade apiext --exec "
 _CONTEXT = {
@@ -34,13 +35,10 @@ _CONTEXT = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
 }
-_CERTS: _Values = {"name": "custom-certs", "mountPath": "/custom-certs", "readOnly": True}
-_BUNDLES: _Values = {"name": "ca-bundles", "mountPath": "/ca-bundles"}
 _SCRIPTS: list[_Values] = [
     {"name": "probe", "mountPath": "/probe.sh"},
     {"name": "questions", "mountPath": "/questions.sh"},
 ]
-_ENV = {"SSL_CERT_FILE": "os.pem", "REQUESTS_CA_BUNDLE": "python.pem", "NODE_EXTRA_CA_CERTS": "extra.pem"}
 # The Docker packages bring runc; crun refuses the mixed cgroups of some machines.
 _RUNTIME = "runc" if shutil.which("runc") else "crun"
 
@@ -138,29 +136,38 @@ def _hand_over(podman: Callable[..., Result], archive: Path) -> None:
         podman("tag", found, f"localhost/{tag}")
 
 
+def _values(key: str) -> _Values:
+    """Give the chart's values of the README's block that has this key."""
+    blocks = [yaml.safe_load(text) for text in readme.blocks("yaml")]
+    return next(block for block in blocks if key in block)
+
+
 def _pod(name: str) -> _Values:
-    target = pods.target("4.5-ubi9")
-    command: _Values = {"command": ["/bin/sh", "-c"], "args": [f"touch /written; {_LINE}{target.questions}"]}
-    env = [{"name": variable, "value": f"/ca-bundles/{file}"} for variable, file in _ENV.items()]
-    init = _container("ca-shim", derived.runtime("3.11"), [_CERTS, _BUNDLES], {"args": ["export", "/ca-bundles"]})
-    bundles = [{**_BUNDLES, "readOnly": True}, *_SCRIPTS]
-    vendors = _container("vendors-image-after-export", target.base, bundles, {**command, "env": env})
+    """What the chart makes of the README's values: its volumes, mounts, variables and init container, word for word."""
+    target, ours, init = pods.target("4.5-ubi9"), _values("ui"), _values("initContainers")
+    command = {"command": ["/bin/sh", "-c"], "args": [f"touch /written; {_LINE}{target.questions}"]}
+    (exporter,) = init["initContainers"]
+    main = {**command, "env": init["extraEnv"], "volumeMounts": [*init["extraVolumeMounts"], *_SCRIPTS]}
+    wrapped = {**command, "volumeMounts": [*ours["extraVolumeMounts"], *_SCRIPTS]}
     spec = {
         "restartPolicy": "Never",
         "hostNetwork": True,
         "securityContext": {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000},
         "volumes": [
-            {"name": "custom-certs", "configMap": {"name": "corporate-cas"}},
-            {"name": "ca-bundles", "emptyDir": {}},
+            *init["extraVolumes"],
+            *(volume for volume in ours["extraVolumes"] if volume not in init["extraVolumes"]),
             {"name": "probe", "hostPath": {"path": str(PROBE)}},
             {"name": "questions", "hostPath": {"path": str(pods.QUESTIONS)}},
         ],
-        "initContainers": [init],
-        "containers": [vendors, _container("derived-image", target.image, [_CERTS, *_SCRIPTS], command)],
+        "initContainers": [_container(derived.runtime("3.11"), exporter)],
+        "containers": [
+            _container(target.base, {**main, "name": "vendors-image-after-export"}),
+            _container(target.image, {**wrapped, "name": "derived-image"}),
+        ],
     }
     return {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name}, "spec": spec}
 
 
-def _container(name: str, image: str, mounts: list[_Values], more: _Values) -> _Values:
-    whole = {"name": name, "image": f"localhost/{image}", "imagePullPolicy": "Never", "volumeMounts": mounts}
-    return {**whole, "securityContext": _CONTEXT, **more}
+def _container(image: str, described: _Values) -> _Values:
+    place = {"image": f"localhost/{image}", "imagePullPolicy": "Never"}
+    return {**described, **place, "securityContext": _CONTEXT}
