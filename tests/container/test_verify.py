@@ -1,4 +1,4 @@
-"""`ca-shim verify` on derived images: the good state, and the broken ones that operators meet."""
+"""`verify`, `status` and `plan` on derived images: the good state, and the broken ones that operators meet."""
 
 from __future__ import annotations
 
@@ -29,16 +29,21 @@ class Question:
     code: int
     kinds: tuple[str, ...]
     options: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # events that status and plan tell of; to them all of these states are well
 
 
 _QUESTIONS = {
     "all is well": Question(_CHAIN, ("ca-a.pem",), 0, ()),
     "the CA is not mounted": Question(_CHAIN, (), 1, ("root-not-mounted",)),
     "the server sends no intermediate": Question(_WITHOUT_INTERMEDIATE, ("ca-a.pem",), 1, ("intermediate-not-sent",)),
-    "only the intermediate is mounted": Question(_CHAIN, ("int-a.pem",), 1, ("only-intermediate",)),
+    "only the intermediate is mounted": Question(
+        _CHAIN, ("int-a.pem",), 1, ("only-intermediate",), notes=("certificate.warning",)
+    ),
+    "a bundle of the user's own is merged": Question(_CHAIN, ("ca-a.pem",), 0, (), (f"--env={_OWN}",)),
+}
+_SERVERS = {
     "the server's CA is another one": Question(_OTHER, ("ca-a.pem",), 1, ("intermediate-not-sent",)),
     "the server signed its certificate itself": Question(_ALONE, ("ca-a.pem",), 1, ("self-signed",)),
-    "a bundle of the user's own is merged": Question(_CHAIN, ("ca-a.pem",), 0, (), (f"--env={_OWN}",)),
     "nobody listens": Question("https.lab.test:9", ("ca-a.pem",), 1, ("connection-refused",)),
     "the name does not exist": Question("nowhere.lab.test", ("ca-a.pem",), 1, ("unknown-name",)),
 }
@@ -57,6 +62,19 @@ class Place:
         assert result.stdout, result.stderr
         (document,) = json.loads(result.stdout)
         return result.status, document
+
+    def ask_all(self, question: Question) -> dict[str, tuple[int, Any]]:
+        """Give the exit code and the document of each command, asked by the application itself."""
+        result = once(self.image, "/bin/sh", "-c", _ALL, question.url, options=(*self.options, *question.options))
+        parts = (part.rpartition("\n= ") for part in result.stdout.split("\n==\n")[:-1])
+        answers = [(int(code), json.loads(document)) for document, _, code in parts]
+        return dict(zip(("verify", "status", "plan"), answers, strict=True))
+
+
+_ALL = """
+for words in "verify $0" status "plan --exit-code"; do
+  /opt/ca-shim/bin/ca-shim $words --json; printf '\n= %s\n==\n' $?
+done"""
 
 
 @pytest.fixture(params=_ROWS)
@@ -82,7 +100,19 @@ def _clients(document: dict[str, Any], state: str) -> set[str]:
 def test_a_state_is_told_with_its_cause(place: Place, mount: Mount, ca: Path, question: Question) -> None:
     mount.hold(*(ca / name for name in question.mounted))
 
-    code, document = place.verify(question)
+    answers = place.ask_all(question)
+    (code, (document,)), (well, status), (unchanged, plan) = answers.values()
+
+    assert (code, _kinds(document)) == (question.code, question.kinds), document
+    assert (well, [each["event"] for each in status["refused"]]) == (0, [*question.notes]), status
+    assert (unchanged, plan["steps"], [each["event"] for each in plan["notes"]]) == (0, [], [*question.notes]), plan
+    states = {state for each in status["cas"] for state in each["states"].values()}
+    assert states <= {"installed", "by override"}
+
+
+@pytest.mark.parametrize("question", _SERVERS.values(), ids=_SERVERS.keys())
+def test_what_is_wrong_with_the_server_is_told(image: str, network: str, mount: Mount, question: Question) -> None:
+    code, document = Place(image, (f"--network={network}", mount.option)).verify(question)
 
     assert (code, _kinds(document)) == (question.code, question.kinds), document
 
@@ -103,11 +133,13 @@ def test_go_takes_an_intermediate_for_an_anchor(place: Place, mount: Mount, ca: 
 
 
 def test_a_mounted_ca_that_was_never_installed_is_told(place: Place) -> None:
-    question = Question(_CHAIN, ("ca-a.pem",), 1, ("not-installed",), ("--entrypoint=/opt/ca-shim/bin/ca-shim",))
+    question = Question(_CHAIN, ("ca-a.pem",), 1, ("not-installed",), ("--entrypoint=",))
 
-    code, document = place.verify(question, "verify", "--json", question.url)
+    (code, (document,)), (missing, status), (changes, plan) = place.ask_all(question).values()
 
     assert (code, _kinds(document)) == (question.code, question.kinds), document
+    assert (missing, {*status["cas"][0]["states"].values()}) == (1, {"missing"}), status
+    assert (changes, bool(plan["steps"])) == (3, True), plan
 
 
 def test_a_bundle_of_the_users_own_that_hides_the_stores_is_told(place: Place) -> None:
