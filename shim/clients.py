@@ -235,8 +235,14 @@ def understand(kind: Kind, status: int, said: str) -> Answer:
         telling = {line: match for line in lines if (match := re.search(pattern, line))}
         if telling:
             words = [line[match.start() :] for line, match in telling.items() if line != lines[0]] or lines[1:2]
-            return Answer(state, "" if state == ACCEPTED else "".join(words[:1]).strip(' "')[:_MAX_REASON])
+            return Answer(state, "" if state == ACCEPTED else _essence("".join(words[:1])))
     return Answer(UNCLEAR, " ".join(lines[:1] + lines[1:][-1:])[:_MAX_REASON])
+
+
+def _essence(words: str) -> str:
+    """Leave out what Python wraps around OpenSSL's reason."""
+    found = re.search(r"certificate verify failed: [^()']+", words)
+    return (found[0] if found else words).strip(' "')[:_MAX_REASON]
 
 
 def run(

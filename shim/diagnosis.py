@@ -69,7 +69,8 @@ def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certifica
     if len(path) == 1:
         problem = f"none of what the server sends is {name}, which issued the server's certificate"
         return Finding("intermediate-not-sent", problem, "have the server send the right chain")
-    return Finding("root-not-mounted", f"the root {name} is not trusted here", f"get it, {_MOUNT}")
+    nothing = "" if case.mounted else ", and no CA is mounted at all"
+    return Finding("root-not-mounted", f"the root {name} is not trusted here{nothing}", f"get it, {_MOUNT}")
 
 
 def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str:

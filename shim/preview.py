@@ -32,10 +32,18 @@ def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now
 
 def application(environ: Mapping[str, str], snapshot: Snapshot, planned: Plan, root: str) -> dict[str, str]:
     """Give the environment that the last start gave the application: bundles that were never made point nowhere."""
-    made = {name: path for name, path in planned.variables.items() if os.path.isfile(root + path)}
+    candidates = {name: _made(path, snapshot, root) for name, path in planned.variables.items()}
+    made = {name: path for name, path in candidates.items() if path}
     before = environ_.restored(environ, snapshot.directories, made)
     changed = {name: value for name, value in before.items() if value is not None}
     return {**{name: value for name, value in environ.items() if name not in before}, **changed, **made}
+
+
+def _made(path: str, snapshot: Snapshot, root: str) -> str:
+    """Give the bundle that was made, perhaps by a start as root in another directory; "" when there is none."""
+    name = os.path.basename(path)
+    elsewhere = (f"{each.path}/{name}" for each in snapshot.directories if name in dict(each.files))
+    return path if os.path.exists(root + path) else next(elsewhere, "")
 
 
 def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:

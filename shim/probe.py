@@ -147,7 +147,9 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     mounted = tuple(Mounted(each, skipped.get(each.sha256, "")) for each in parsed)
     stores = (*_stores(snapshot, application, mounted, root), *_chosen_here(environ, application, mounted, root))
     found = () if root else clients.find(application, [store.path for store in snapshot.certifi])
-    lacking = tuple(row.name for row in families.VARIABLES if row.name in application.keys() - environ.keys())
+    read = {name for client in found for name in client.kind.reads}
+    missing = read & (application.keys() - environ.keys())
+    lacking = tuple(row.name for row in families.VARIABLES if row.name in missing)
     return Sight(stores, found, application, lacking)
 
 
@@ -268,7 +270,7 @@ def _lines(report: Report) -> Iterator[str]:
         variable = f" by {one.variable}" if one.variable else ""
         yield f"    {one.client}{variable} {one.answer.state}{': ' * bool(one.answer.reason)}{one.answer.reason}"
     if report.findings:
-        yield "  what to do"
+        yield "  to know" if report.accepted else "  what to do"
     for finding in report.findings:
         yield f"    {finding.problem}"
         yield f"      -> {finding.remedy} [{finding.kind}]"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shim import become, cli, reconcile
+from shim import become, cli, host, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
 from tests.certificates import Issued, issue, leaf, root
-from tests.edge.machine import CERTIFI, SHIPPED, Machine, needs_root
+from tests.edge.machine import ANCHORE, CERTIFI, SHIPPED, Machine, needs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,6 +200,19 @@ def test_status_names_a_bundle_of_somebodys_that_hides_the_stores(shim: Callable
     code, document = _status(shim, REQUESTS_CA_BUNDLE=f"/{own.name}")
 
     assert (code, _states(document, A)["own.pem"]) == (1, "missing")
+
+
+def test_status_finds_the_bundles_that_a_start_as_root_made_for_another_user(
+    shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked beside the application, with a variable of its own that the start did not have."""
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.write("/own.pem", B.pem)
+    monkeypatch.setattr(host, "uid_of_application", lambda _: ANCHORE)
+    _, document = _status(shim, REQUESTS_CA_BUNDLE="/own.pem")
+
+    assert ("/run/ca-shim/extra.pem", "NODE_EXTRA_CA_CERTS") in [(s["path"], s["found"]) for s in document["stores"]]
 
 
 def test_status_names_a_variable_that_points_to_nothing(shim: Callable[..., Any]) -> None:

@@ -83,6 +83,6 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 @pytest.mark.parametrize("row", config.SETTINGS, ids=lambda row: row.option)
 def test_every_setting_has_an_option_of_the_same_meaning(row: config.Setting) -> None:
     value = [] if row.option == "--off" else ["/value"]
-    parsed = options.parse(["install", row.option, *value])
+    parsed = options.parse(["run", row.option, *value])
 
     assert parsed.settings == {row.variable: value[0] if value else "off"}

@@ -265,6 +265,16 @@ def test_root_that_cannot_become_the_user_executes_nothing(monkeypatch: pytest.M
         clients.runs_as(config.read({}))
 
 
+def test_what_python_wraps_around_the_reason_is_left_out() -> None:
+    requests = next(kind for kind in clients.KINDS if kind.name == "requests")
+    inner = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get issuer certificate (_ssl.c:1)"
+    said = f"SSLError: HTTPSConnectionPool(host='a', port=1): Max retries (Caused by SSLError(E(1, '{inner}')))"
+
+    answer = clients.understand(requests, 0, said)
+
+    assert answer == Answer(REFUSED, "certificate verify failed: unable to get issuer certificate")
+
+
 def test_a_bundle_that_does_not_load_is_told_without_a_connection() -> None:
     failure = connection.handshake(Server("unresolvable.invalid", 1), b"no bundle")
 
