@@ -8,7 +8,7 @@ import signal
 import stat
 import time
 
-from shim import bundle, reading, signals, writer
+from shim import bundle, log, reading, signals, writer
 from shim import plan as plans
 from shim.host import LOCK
 from shim.snapshot import TEMPORARY
@@ -175,8 +175,8 @@ def must_load(path: str, count: int | None = None) -> None:
     OpenSSL's time grows with the square of the number: a large bundle is loaded in pieces.
     """
     items = bundle.items(reading.read(path)) if (count or 0) > _PIECE else ()
-    pieces = [b"".join(each.pem for each in items[start : start + _PIECE]) for start in range(0, len(items), _PIECE)]
-    loaded = sum(map(_load_content, pieces)) if pieces else _load(path)
+    pieces = (b"".join(each.pem for each in items[start : start + _PIECE]) for start in range(0, len(items), _PIECE))
+    loaded = sum(map(_load_content, pieces)) if items else _load(path)
     if count is not None and loaded != count:
         raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from it")
 
@@ -301,6 +301,7 @@ def run(command: Sequence[str], seconds: float) -> str:
     ) as process:
         signals.running.append(process.pid)
         try:
+            log.prepare()  # while the tool works: there will be something to tell
             output, _ = process.communicate(timeout=seconds)
             status = f"exit {process.returncode}"
         except subprocess.TimeoutExpired:

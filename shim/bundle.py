@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from binascii import Error as Base64Error
 from binascii import a2b_base64, b2a_base64
+from functools import lru_cache
 
 from shim.record import Record
 
@@ -12,6 +13,7 @@ END = b"# END ca-shim"
 _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
 _ASCII = 0x80
+_REMEMBERED = 1024  # certificates: every bundle of a machine holds mostly the same ones
 _ORIGIN = b"# ca-shim made this from "
 # As OpenSSL reads them: at the start of a line only.
 _CERTIFICATE = b"\n-----BEGIN CERTIFICATE-----", b"\n-----END CERTIFICATE-----"
@@ -55,11 +57,19 @@ def items(content: bytes) -> tuple[Item, ...]:
     found: dict[str, Item] = {}
     for (begin, end), label in _LABELS:
         for body in (b"\n" + content).split(begin)[1:]:
-            der = _decode(body.partition(end)[0]) if end in body else b""
-            if der:
-                name = sha256(first_element(der))
-                found.setdefault(name, Item(name, to_pem(der, label)))
+            item = _item(body.partition(end)[0], label) if end in body else None
+            if item:
+                found.setdefault(item.sha256, item)
     return tuple(found.values())
+
+
+@lru_cache(_REMEMBERED)
+def _item(body: bytes, label: bytes) -> Item | None:
+    try:
+        der = a2b_base64(b"".join(body.split()))
+    except Base64Error:
+        return None
+    return Item(sha256(first_element(der)), to_pem(der, label)) if der else None
 
 
 def fingerprints_of_any(content: bytes) -> frozenset[str]:
@@ -78,13 +88,6 @@ def first_element(der: bytes) -> bytes:
 def fingerprints(content: bytes) -> frozenset[str]:
     """Give the SHA-256 of every certificate in a bundle."""
     return frozenset(item.sha256 for item in items(content))
-
-
-def _decode(body: bytes) -> bytes:
-    try:
-        return a2b_base64(b"".join(body.split()))
-    except Base64Error:
-        return b""
 
 
 def split(content: bytes) -> tuple[bytes, bytes]:

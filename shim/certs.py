@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shim import bundle
@@ -186,6 +185,8 @@ def _parse_der(path: str, content: bytes) -> list[Certificate]:
 
 
 def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
+    from cryptography.hazmat.primitives.serialization import pkcs7
+
     try:
         contained = pkcs7.load_der_pkcs7_certificates(der)
     except Exception as error:

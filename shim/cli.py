@@ -60,7 +60,7 @@ def _run(settings: Config, environ: dict[str, str], command: Sequence[str], star
     if outcome:
         _set_variables(environ, outcome)
     if settings.off:
-        log.emit("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
+        log.fixed("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
     become.become(account, environ)
     if not settings.off and (outcome is None or not outcome.remembered):
         log.emit("handover", program=command[0], uid=os.geteuid(), gid=os.getegid())
@@ -100,7 +100,7 @@ def _trust_or_log(
 
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
-        log.unchanged()
+        log.fixed("trust.ready", changes=0)
         return
     log.notes(outcome.notes)
     log.emit(

@@ -46,16 +46,24 @@ EVENTS = (
     Event("shim.bug", "error", "an error of ours; the application starts without its CAs being certain"),
 )
 _LEVELS = {event.name: event.level for event in EVENTS}
-_PLAIN = '{"event": "%s", "level": "info", "changes": 0, "timestamp": "%s"}\n'
 
 
-def unchanged() -> None:
-    """Print the summary of a start with nothing to do, without paying for the logging library."""
+def fixed(event: str, **details: str | int) -> None:
+    """Print a line of plain words of ours, without paying for the logging library unless on a terminal."""
     if os.isatty(2):
-        emit("trust.ready", changes=0)
+        emit(event, **details)
         return
-    line = _PLAIN % ("trust.ready", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
-    _write(line)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = {"event": event, "level": _LEVELS[event], **details, "timestamp": stamp}
+    pairs = (f'"{key}": {value}' if isinstance(value, int) else f'"{key}": "{value}"' for key, value in line.items())
+    _write("{" + ", ".join(pairs) + "}\n")
+
+
+def prepare() -> None:
+    """Load the logging library now, because there is nothing else to do."""
+    import structlog
+
+    del structlog
 
 
 def notes(all_notes: Iterable[Note]) -> None:

@@ -82,7 +82,7 @@ def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[st
         override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, usable))),
         variables=_paths(directory, needs.variables) if directory else {},
         directory=directory.path if directory and files else "",
-        unserved=() if directory or not files else tuple(_unserved(stores)),
+        unserved=() if directory or not files else tuple(_unserved(stores, needs.variables)),
     )
 
 
@@ -259,8 +259,9 @@ def _override_steps(
             needed["env"] = _with_env(present.get("env", b""), _paths(each, variables))
         elif planned.wanted or not planned.snapshot.alone:
             needed = {"env": present["env"]} if "env" in present else {}
-        kept = {} if not needed and planned.snapshot.alone and not planned.wanted else _kept_current(present, planned)
-        yield from _file_steps(each, {**kept, **needed})
+        unread = not needed and planned.snapshot.alone and not planned.wanted
+        others = {name: content for name, content in present.items() if name not in needed and not unread}
+        yield from _file_steps(each, {**_kept_current(others, planned), **needed})
 
 
 class _Override(Record):
@@ -308,7 +309,8 @@ def _file_steps(directory: Directory, needed: Mapping[str, bytes]) -> Iterable[S
         yield Step("remove", directory.path, f"{directory.path}/{name}", "no variable needs it")
 
 
-def _unserved(stores: tuple[StorePlan, ...]) -> Iterable[tuple[str, str]]:
-    for store in stores:
-        if store.override:
-            yield store.path, f"{store.override}; and no directory for override bundles is usable"
+def _unserved(stores: tuple[StorePlan, ...], variables: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Give the stores that only bundles can serve; without any, the variables whose clients no store reaches."""
+    nowhere = "no directory for override bundles is usable"
+    overridden = [(store.path, f"{store.override}; and {nowhere}") for store in stores if store.override]
+    return overridden or [(name, nowhere) for name in variables]

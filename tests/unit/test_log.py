@@ -84,7 +84,7 @@ def test_a_list_of_a_stranger_s_texts_cannot_either(capfd: pytest.CaptureFixture
 
 
 def test_a_start_with_nothing_to_do_prints_a_line_of_the_same_form(capfd: pytest.CaptureFixture[str]) -> None:
-    log.unchanged()
+    log.fixed("trust.ready", changes=0)
     log.emit("trust.ready", changes=0)
     first, second = lines(capfd)
 
@@ -99,7 +99,7 @@ def test_a_closed_stderr_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(os, "write", closed)
 
-    log.unchanged()
+    log.fixed("trust.ready", changes=0)
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def test_on_a_terminal_a_line_is_readable_text() -> None:
 
 def test_on_a_terminal_a_start_with_nothing_to_do_is_readable_too() -> None:
     with terminal() as shown:
-        log.unchanged()
+        log.fixed("trust.ready", changes=0)
 
     assert re.search(r"trust\.ready +changes=0", shown[0])
 

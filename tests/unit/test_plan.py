@@ -345,6 +345,12 @@ def test_without_a_directory_no_variable_is_set_and_the_stores_are_named() -> No
     assert [store for store, _ in made.unserved] == [RHEL.path, CERTIFI]
 
 
+def test_without_a_directory_the_variables_are_named_whose_clients_no_store_reaches() -> None:
+    made = make(machine(RHEL)._replace(directories=()), A)
+
+    assert made.unserved == (("NODE_EXTRA_CA_CERTS", "no directory for override bundles is usable"),)
+
+
 def test_override_bundles_that_nobody_needs_any_more_are_removed() -> None:
     old = RUN._replace(files=(("os.pem", b""), ("env", b"")))
     made = make(machine(directories=(old,)))
