@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
 UNUSABLE = "not executable"  # for this user, so it is no client of the application's
-NOT_LOADED = -1  # besides OpenSSL's verify codes, which are positive
+NOT_CONNECTED, NOT_LOADED = 0, -1  # besides OpenSSL's verify codes, which are positive
 
 
 class Server(Record):

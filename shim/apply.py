@@ -224,6 +224,12 @@ def _loadable(pems: Sequence[bytes]) -> list[bool]:
     return [_loads(pem, 1) for pem in pems] if len(pems) > 1 else [False]
 
 
+def loads(content: bytes) -> bool:
+    """Say whether clients get something out of a bundle: OpenSSL loads it, and every certificate that we see in it."""
+    held = bundle.fingerprints(content)
+    return bool(held) and _loads(content, len(held))
+
+
 def _loads(content: bytes, count: int) -> bool:
     try:
         return _load_content(content) == count

@@ -59,7 +59,7 @@ def _run(settings: Config, environ: dict[str, str], command: Sequence[str], star
     outcome = None if settings.off else _trust_or_log(settings, environ, command, started)
     if outcome:
         _set_variables(environ, outcome)
-    if settings.off:
+    if settings.off and environ.get("CA_SHIM"):  # a health check says --off, every few seconds
         log.fixed("shim.off", remedy="unset CA_SHIM to have the mounted CAs installed")
     become.become(account, environ)
     if not settings.off and (outcome is None or not outcome.remembered):
@@ -100,7 +100,8 @@ def _trust_or_log(
 
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
-        log.fixed("trust.ready", changes=0)
+        nothing = {} if outcome.certificates else {"remedy": "no CA was found: mount CA files"}
+        log.fixed("trust.ready", changes=0, certificates=outcome.certificates, **nothing)
         return
     log.notes(outcome.notes)
     log.emit(
@@ -172,7 +173,7 @@ def _env(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     del parsed
     from shim import preview
 
-    sys.stdout.write(preview.exports(settings, environ))
+    log.say(*preview.exports(settings, environ).splitlines())
     return 0
 
 
@@ -202,7 +203,7 @@ def _wrap(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 
     become.find_account(settings.user, settings.root)
     done = wrap.wrap(settings.root, parsed.words, environ.get("PATH", ""))
-    sys.stdout.write("".join(f"{line}\n" for line in done))
+    log.say(*done)
     return 0
 
 

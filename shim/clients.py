@@ -88,7 +88,7 @@ except ImportError:
     sys.stdout.write("absent")
     sys.exit(0)
 try:
-    requests.head(sys.argv[1], timeout=float(sys.argv[2]), allow_redirects=False)
+    requests.get(sys.argv[1], timeout=float(sys.argv[2]), allow_redirects=False, stream=True)
     sys.stdout.write("accepted")
 except Exception as error:
     sys.stdout.write("%s: %s" % (type(error).__name__, error))
@@ -111,6 +111,8 @@ else {
 }
 """
 _ARGUMENTS = ("-B", "-c", "{script}")
+# A verdict on the certificate or the bundle; other errors of ssl come from a connection that broke.
+_TLS_REFUSED = r"^(SSLCertVerification|Certificate)Error|^SSLError.*(CERTIFICATE|certificate|hostname|X509|PEM)"
 # The variables of the table, by the situation that each is for.
 _VARIABLES = {row.when: row.name for row in families.VARIABLES}
 _OS, _REQUESTS, _CURL, _NODE = (
@@ -120,21 +122,23 @@ KINDS = (
     # Its context is what urllib, http.client and most libraries besides requests use.
     Kind(
         "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), (_OS,),
-        r"^(SSL\w*|Certificate)Error", r"^((OS|IO|Connection\w*|Timeout)Error|timeout|gaierror|herror|error): ",
+        _TLS_REFUSED, r"^(SSL\w*Error|(OS|IO|Connection\w*|Timeout)Error|timeout|gaierror|herror|error)\b",
         r"^accepted", _SSL_SCRIPT,
     ),
     # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
     Kind(
         "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), (_REQUESTS, _CURL),
-        r"^SSLError|^(OS|IO)Error: Could not find",
-        r"^ProxyError|^Connect\w*(Error|Timeout)(?!.*(BadStatusLine|RemoteDisconnected))",
-        r"^accepted|^ConnectionError.*(BadStatusLine|RemoteDisconnected)", _REQUESTS_SCRIPT,
+        rf"{_TLS_REFUSED}|^(OS|IO)Error: Could not find",
+        r"^SSLError|^ProxyError|^Connect\w*(Error|Timeout)(?!.*(BadStatusLine|RemoteDisconnected))",
+        r"^accepted|^ReadTimeout|^ConnectionError.*(BadStatusLine|RemoteDisconnected)", _REQUESTS_SCRIPT,
     ),
-    # curl(1), EXIT CODES: 52 and 56 come after the handshake.
+    # curl(1), EXIT CODES; time_appconnect is not 0 once the handshake is over, whatever becomes of the request.
     Kind(
-        "curl", "curl", ("-sS", "-I", "--max-time", "{seconds}", "{url}"), (), (), (),
-        (_CURL, _OS),
-        r"^exit (35|51|58|60|77|82|83|90|91)$", r"^exit (5|6|7|28|97)$", r"^exit (0|8|22|52|56)$",
+        "curl", "curl",
+        ("-sS", "-o", os.devnull, "-w", "appconnect %{{time_appconnect}}\n", "--max-time", "{seconds}", "{url}"),
+        (), (), (), (_CURL, _OS),
+        r"^exit (51|60|77|82|83|90|91)$", r"^exit (5|6|7|35|97)$|^curl: \(28\) (?!Operation)",
+        r"^exit 0$|^appconnect (?![0.,]+$)",
     ),
     # openssl-s_client(1): -brief and -verify_hostname exist since 1.0.2, -proxy since 1.1.0, -proxy_user since 3.0.
     Kind(
@@ -221,7 +225,16 @@ def ask(
     command = [word.format(**values, script=kind.script, seconds=max(1, int(seconds) - 2)) for word in words]
     secrets = {"PROXY_AUTHORIZATION": server.authorization} if server.authorization else {}
     status, said = run([client.path, *command], {**environ, **secrets}, account, seconds)
-    return understand(kind, status, said.decode("utf-8", "replace"))
+    return understand(kind, status, _without_passwords(said.decode("utf-8", "replace"), environ))
+
+
+def _without_passwords(said: str, environ: Mapping[str, str]) -> str:
+    """Blank what stands before the host in proxies' URLs: clients quote them when they complain."""
+    for name, value in environ.items():
+        user = value.rpartition("@")[0].rpartition("://")[2]
+        if name.lower().endswith("_proxy") and user:
+            said = said.replace(user, "(user)")
+    return said
 
 
 def understand(kind: Kind, status: int, said: str) -> Answer:
@@ -272,7 +285,7 @@ def _become_and_execute(command: Sequence[str], environ: dict[str, str], account
     """End in the command, or with the reason. Nothing of ours runs afterwards."""
     code = 1
     try:
-        os.setpgid(0, 0)
+        os.setsid()  # a group of its own, and no way to the terminal that root sits at
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _HTTPS = 443
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _CONNECT_SECONDS = 10.0
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_.])?")
 
@@ -51,7 +52,7 @@ def _ascii(name: str) -> str:
 def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
     from urllib.parse import unquote, urlsplit
 
-    value = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
+    value = next((environ[name] for name in _PROXIES if environ.get(name)), "")
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if not value or any(_is_meant(word.strip().lower(), server) for word in exceptions.split(",")):
         return server
@@ -60,10 +61,11 @@ def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
         port = parts.port or 80
     except ValueError:
         parts, port = urlsplit(""), 0
-    if parts.scheme != "http" or not parts.hostname:
-        raise UsageError("HTTPS_PROXY is no http:// URL: correct it, or name the server in NO_PROXY")
+    rest = parts.path.strip("/") + parts.query + parts.fragment
+    if parts.scheme != "http" or not parts.hostname or rest or not value.isprintable() or " " in value:
+        raise UsageError("HTTPS_PROXY is no http:// URL that we can use: correct it, or name the server in NO_PROXY")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    secret = "Basic " + base64.b64encode(user.encode()).decode() if parts.username else ""
+    secret = "Basic " + base64.b64encode(user.encode("utf-8", "surrogateescape")).decode() if parts.username else ""
     proxy = Server(parts.hostname, port).authority
     return server._replace(proxy=proxy, authorization=secret)
 
@@ -88,7 +90,7 @@ _NO_CONNECTION = (
     (TimeoutError, "timeout", "{to} does not answer in time", "check firewalls, network policies and HTTPS_PROXY"),
     (ConnectionResetError, "closed", "{to} closes the connection", _SPEAKS),
     (ssl.SSLEOFError, "closed", "{to} closes the connection in the handshake", _SPEAKS),
-    (ssl.SSLError, "no-tls", "{to} does not speak TLS as we do ({error})", _SPEAKS),
+    (ssl.SSLError, "no-tls", "{to} answers, but makes no TLS connection with us ({error})", _SPEAKS),
     (OSError, "unreachable", "{to} cannot be reached ({error})", "check the address, HTTPS_PROXY and NO_PROXY"),
 )
 
@@ -97,6 +99,9 @@ def unreachable(server: Server, error: OSError) -> Finding:
     """Say why there is no connection. Pure."""
     to = f"{server.authority} (by the proxy {server.proxy})" if server.proxy else server.authority
     words = (getattr(error, "reason", None) or error.strerror or str(error) or type(error).__name__)[:200]
+    if isinstance(error, ssl.SSLError) and re.search("ALERT_(HANDSHAKE|CERTIFICATE|BAD_CERT)", words):
+        problem = f"{to} breaks the handshake off ({words})"
+        return Finding("handshake-refused", problem, "it may want a client certificate, or other protocols or ciphers")
     kind, problem, remedy = next(row[1:] for row in _NO_CONNECTION if isinstance(error, row[0]))
     return Finding(kind, problem.format(to=to, error=words), remedy)
 
@@ -111,7 +116,10 @@ def connect(server: Server) -> socket.socket:
     tunnel = http.client.HTTPConnection(gate.strip("[]"), int(port), timeout=_CONNECT_SECONDS)
     headers = {"Proxy-Authorization": server.authorization} if server.authorization else {}
     tunnel.set_tunnel(server.host, server.port, headers)
-    tunnel.connect()
+    try:
+        tunnel.connect()
+    except http.client.HTTPException as error:
+        raise OSError(f"the proxy answers something else than HTTP ({type(error).__name__})") from error
     return tunnel.sock
 
 
@@ -136,6 +144,7 @@ def handshake(server: Server, bundle: bytes, *, partial: bool = False, strict: b
     """Connect trusting exactly `bundle`, as OpenSSL, requests and Python up to 3.12 verify; None when that works.
 
     With `partial` an intermediate may be an anchor, as for Go; with both, it is what Python >= 3.13 does.
+    Raises OSError when it does not come to a verdict.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
@@ -150,8 +159,6 @@ def handshake(server: Server, bundle: bytes, *, partial: bool = False, strict: b
             return None
     except ssl.SSLCertVerificationError as error:
         return Failure(error.verify_code, error.verify_message)
-    except OSError as error:
-        return Failure(0, str(error))
 
 
 def _load(context: ssl.SSLContext, bundle: bytes) -> None:

@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from shim.answers import Asked, Case, Link, Verdict
+    from shim.answers import Asked, Case, Link, Mounted, Verdict
     from shim.certs import Certificate
 
-_MOUNT = f"mount it on {families.DEFAULT_SOURCES[0]}, then restart or run `ca-shim install`"
-MEND = "restore the file from its package, or unset the variable; then run `ca-shim install`"
+_INSTALL = f"run `{families.COMMAND} install`"
+_MOUNT = f"put it among the files mounted on {families.DEFAULT_SOURCES[0]}, then restart, or {_INSTALL}"
+MEND = f"restore the file from its package, or unset the variable; then {_INSTALL}"
 _SESSION = f'in this session, run eval "$({families.COMMAND} env)"'
 _REISSUE = "have the certificate reissued"
 
@@ -33,43 +34,48 @@ def diagnose(case: Case) -> Finding:
 
 def _missing_issuer(case: Case) -> Finding:
     path = _path(case.chain)
-    top = path[-1]
-    name = top.issuer  # its own, when it is a root
-    in_mount = [each for each in case.mounted if each.certificate.subject_id == top.issuer_id]
-    in_store = [each for each in case.held if each.subject_id == top.issuer_id]
-    for each in in_mount:
-        if each.refusal:
-            problem = f"the CA {name} is mounted ({each.certificate.file}), but {each.refusal}"
-            return Finding("mounted-and-refused", problem, "have it reissued, or mount its successor")
-    if in_mount and not in_store:
-        problem = f"the CA {name} is mounted ({in_mount[0].certificate.file}), but not yet in this store"
-        return Finding(
-            "not-installed", problem, "run `ca-shim install` or restart; `ca-shim status` shows what is where"
-        )
+    issuers = {link.issuer_id for link in path}
+    held = {each.sha256 for each in case.held}
+    mounted = [each for each in case.mounted if each.certificate.subject_id in issuers]
+    if new := [each for each in mounted if not each.refusal and each.certificate.sha256 not in held]:
+        problem = f"{_mounted(new[0])}, but not yet in this store"
+        return Finding("not-installed", problem, f"{_INSTALL}, or restart")
+    if mounted and all(each.refusal for each in mounted):
+        problem = f"{_mounted(mounted[0])}, but {mounted[0].refusal}"
+        return Finding("mounted-and-refused", problem, "have it reissued, or mount its successor")
+    in_store = [each for each in case.held if each.subject_id == path[-1].issuer_id]
     if in_store and not any("issued-by-another" in each.traits for each in in_store):
-        problem = f"a CA named {name} is trusted, but it did not sign what the server sends: it has another key"
+        problem = f"a CA named {path[-1].issuer} is trusted, but did not sign what the server sends: it has another key"
         return Finding("other-key", problem, f"get the present one from whoever runs the CA, {_MOUNT}")
     return _incomplete(case, path, in_store)
+
+
+def _mounted(each: Mounted) -> str:
+    return f"the CA {each.certificate.subject} is mounted ({each.certificate.file})"
 
 
 def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certificate]) -> Finding:
     sent = {link.subject_id for link in path[1:]}
     known = [*case.held, *(each.certificate for each in case.mounted)]
     alone = [*in_store, *(each for each in known if each.subject_id in sent and "issued-by-another" in each.traits)]
-    name = path[-1].issuer
+    name = path[-1].issuer  # its own, when it is a root
+    nothing = "" if case.mounted else ", and no CA is mounted at all"
     if alone:
         problem = f"the CA {alone[0].subject} is only an intermediate, and its root is not trusted"
         root = _issuer_above(alone[0], known) if in_store else name
         return Finding("only-intermediate", problem, f"get its root, {root}, {_MOUNT}")
+    if leaf := next((each for each in case.mounted if each.certificate.sha256 == path[0].sha256), None):
+        problem = f"what is mounted ({leaf.certificate.file}) is the server's own certificate, which is no CA"
+        return Finding("leaf-mounted", problem, f"get the CA that issued it, {name}, {_MOUNT}")
     if len(path) == 1 and len(case.chain) == 1:
         fetch = f" (it says that its issuer can be fetched from {path[0].sources[0]})" if path[0].sources else ""
-        problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here{fetch}"
+        problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here"
+        problem += nothing + fetch
         remedy = f"if that is an intermediate, have the server send it (its full chain); if it is a root, {_MOUNT}"
         return Finding("intermediate-not-sent" if case.mounted else "issuer-unknown", problem, remedy)
     if len(path) == 1:
         problem = f"none of what the server sends is {name}, which issued the server's certificate"
         return Finding("intermediate-not-sent", problem, "have the server send the right chain")
-    nothing = "" if case.mounted else ", and no CA is mounted at all"
     return Finding("root-not-mounted", f"the root {name} is not trusted here{nothing}", f"get it, {_MOUNT}")
 
 
@@ -97,7 +103,7 @@ def _self_signed(case: Case) -> Finding:
     leaf = case.chain[0]
     problem = f"the server has a certificate signed by itself, {leaf.subject}"
     if any(each.certificate.sha256 == leaf.sha256 for each in case.mounted):
-        return Finding("not-installed", f"{problem}, which is mounted but not in this store", "run `ca-shim status`")
+        return Finding("not-installed", f"{problem}, which is mounted but not in this store", f"{_INSTALL}, or restart")
     return Finding("self-signed", problem, f"give the server a certificate of your CA; or trust this one: {_MOUNT}")
 
 
@@ -108,19 +114,25 @@ def _wrong_name(case: Case) -> Finding:
 
 
 def _expired(case: Case) -> Finding:
-    for number, link in enumerate(case.chain):
-        if link.not_after < case.now:
+    path = _path(case.chain)
+    issuers = {link.issuer_id for link in path}
+    old = [each for each in case.held if each.subject_id in issuers and each.not_after < case.now]
+    for number, link in enumerate(path):
+        if link.not_after < case.now and link.subject_id not in {each.subject_id for each in old}:
             what = "the server's certificate" if number == 0 else "a CA that the server sends,"
             problem = f"{what} {link.subject} expired at {timestamp(link.not_after)}"
             return Finding("expired", problem, "renew it on the server")
-    old = [each for each in case.held if each.subject_id == case.chain[-1].issuer_id and each.not_after < case.now]
-    problem = f"the trusted CA {old[0].subject if old else case.chain[-1].issuer} has expired"
+    problem = f"the trusted CA {old[0].subject if old else path[-1].issuer} has expired"
     return Finding("expired", problem, f"get its successor, {_MOUNT}")
 
 
 def _not_yet_valid(case: Case) -> Finding:
-    late = next((each for each in case.chain if each.not_before > case.now), case.chain[0])
-    problem = f"{late.subject} is not valid before {timestamp(late.not_before)}"
+    path = _path(case.chain)
+    issuers = {link.issuer_id for link in path}
+    late: list[Link | Certificate] = [each for each in path if each.not_before > case.now]
+    late += [each for each in case.held if each.subject_id in issuers and each.not_before > case.now]
+    found = late[0] if late else path[0]
+    problem = f"{found.subject} is not valid before {timestamp(found.not_before)}"
     return Finding("not-yet-valid", problem, "check this machine's clock, or wait")
 
 

@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from shim.snapshot import Directory, Setting, Snapshot
+    from shim.snapshot import Setting, Snapshot
 
 
 class Needs(Record):
@@ -35,6 +35,7 @@ def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]
         setting = settings.get(row.name)
         if (
             setting
+            and not (setting.superseded and row.exported and row.when not in ruled)
             and (wanted or row.when in ruled or setting.real in overridden)
             and not _serves(setting, snapshot, overridden, wanted, row.base)
         ):
@@ -76,10 +77,14 @@ def _serves(
     return wanted <= bundle.fingerprints(setting.content)
 
 
-def restored(
-    environ: Mapping[str, str], directories: tuple[Directory, ...], variables: Mapping[str, str]
-) -> dict[str, str | None]:
-    """Give the variables that point to a bundle of ours and are needed no more, with what they were before us."""
+def restored(environ: Mapping[str, str], snapshot: Snapshot, variables: Mapping[str, str]) -> dict[str, str | None]:
+    """Give the variables that are to be what they were before us, or before the vendor's entrypoint: None is unset.
+
+    They point to a bundle of ours that is needed no more, or to the vendor's own, which the stores make up for.
+    """
     ours = [row.name for row in families.VARIABLES if row.name in environ and row.name not in variables]
-    before = {name: original(environ[name], directories) for name in ours}
-    return {name: value for name, value in before.items() if value != environ[name]}
+    before = {name: original(environ[name], snapshot.directories) for name in ours}
+    exported = {row.name for row in families.VARIABLES if row.exported}
+    vendors = {each.name for each in snapshot.settings if each.superseded and each.name in exported}
+    superseded = dict.fromkeys(name for name in ours if name in vendors)
+    return {name: value for name, value in {**before, **superseded}.items() if value != environ[name]}

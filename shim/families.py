@@ -217,6 +217,7 @@ class Variable(Record):
     base: str  # what its bundle starts from: "os", "python" or "nothing"
     when: str  # the situation in which it is set although it had no value: see `environ`
     clients: str
+    directories: bool = False  # its clients take a directory of certificates, too
 
     @property
     def store_file(self) -> str:
@@ -231,14 +232,21 @@ class Variable(Record):
 
 VARIABLES = (
     Variable("SSL_CERT_FILE", "os.pem", "os", "os overridden", "OpenSSL, Go, Python ssl"),
-    Variable("REQUESTS_CA_BUNDLE", "python.pem", "python", "python overridden", "requests; fallback of botocore, pip"),
+    Variable(
+        "REQUESTS_CA_BUNDLE",
+        "python.pem",
+        "python",
+        "python overridden",
+        "requests; fallback of botocore, pip",
+        directories=True,
+    ),
     # curl up to 7.88 ignores SSL_CERT_FILE when SSL_CERT_DIR is set; freshclam knows no other variable. It steers
     # requests too, so REQUESTS_CA_BUNDLE is set with it.
     Variable("CURL_CA_BUNDLE", "curl.pem", "os", "curl needs it", "curl, freshclam"),
     Variable("NODE_EXTRA_CA_CERTS", "extra.pem", "nothing", "any CA wanted", "Node.js: no store reaches it"),
     Variable("GIT_SSL_CAINFO", "git.pem", "os", "never", "git"),
     Variable("AWS_CA_BUNDLE", "aws.pem", "python", "never", "AWS command line, botocore"),
-    Variable("PIP_CERT", "pip.pem", "python", "never", "pip"),
+    Variable("PIP_CERT", "pip.pem", "python", "never", "pip", directories=True),
     Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "never", "httplib2"),
     Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "never", "gRPC"),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 
 from shim import bundle, families, interpreters, reading, writer
 from shim.snapshot import ANCHOR_PREFIX, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
@@ -43,12 +44,20 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
     )
 
 
-def uid_of_application(root: str) -> int:
-    """Give the user of process 1, in a container that is the application; our own when it cannot be seen."""
+def uid_of_last_start(config: Config, environ: Mapping[str, str]) -> int:
+    """Give the user whose start has left bundles last; our own when none has. Whoever asks gets the same answer."""
+    found = [(config.root + path, uid) for path, uid in _bundle_directories(config, environ, None).items()]
+    left = ((f"{path}/{name}", uid) for path, uid in found for name in ("env", RECEIPT))
+    times = {(os.lstat(path).st_mtime_ns, uid) for path, uid in left if os.path.isfile(path)}
+    return max(times)[1] if times else os.geteuid()
+
+
+def is_safe_directory(path: str, uid: int) -> bool:
+    """Say whether nobody but root and `uid` can exchange what `uid` makes in a directory."""
     try:
-        return os.stat(f"{root}/proc/1").st_uid
+        return all(_safe_parent(step, uid) for step in writer.resolve("", path).steps)
     except OSError:
-        return os.geteuid()
+        return False
 
 
 def family_of(root: str) -> Family | None:
@@ -189,19 +198,35 @@ def _why_not_writable(owner: Owner | None, path: str) -> str:
 
 def _directories(config: Config, environ: Mapping[str, str], uid: int) -> Iterator[Directory]:
     """Give the candidates in order: existing ones of root's or ours, and those that could be made."""
+    paths = _bundle_directories(config, environ, uid)
+    for path in paths:
+        directory = _directory(config.root, path, uid) if path.startswith("/") else None
+        if directory:
+            yield directory
+    for path in (path for path in _bundle_directories(config, environ, 0) if path not in paths):
+        directory = _directory(config.root, path, uid)
+        if directory and directory.exists:  # a start as root has been here, and its bundles serve us as well
+            yield directory
+
+
+def _bundle_directories(config: Config, environ: Mapping[str, str], uid: int | None) -> dict[str, int]:
+    """Map the places for bundles of `uid`, or of everybody who has one, to whose they are."""
     names = [config.bundle_dir] if config.bundle_dir else families.BUNDLE_DIRECTORIES
     temporary = environ.get("TMPDIR", "/tmp")  # noqa: S108 - checked by lstat
     if not temporary.isprintable():
         temporary = "/tmp"  # noqa: S108 - the same
-    paths = [name.replace("{uid}", str(uid)).replace("{tmp}", temporary) for name in names]
-    for path in dict.fromkeys(paths):
-        directory = _directory(config.root, path, uid) if path.startswith("/") else None
-        if directory:
-            yield directory
-    for path in dict.fromkeys(name.replace("{uid}", "0").replace("{tmp}", temporary) for name in names if uid):
-        directory = _directory(config.root, path, uid) if path not in paths else None
-        if directory and directory.exists:  # a start as root has been here, and its bundles serve us as well
-            yield directory
+    names = [name.replace("{tmp}", temporary) for name in names]
+    if uid is not None:
+        return dict.fromkeys((name.replace("{uid}", str(uid)) for name in names), uid)
+    found: dict[str, int] = {}
+    for name in names:
+        parent, start = os.path.split(name.partition("{uid}")[0])
+        with suppress(OSError):
+            for each in os.listdir(config.root + parent):
+                path = f"{parent}/{each}"
+                if each.startswith(start) and name.replace("{uid}", each[len(start) :]) == path:
+                    found[path] = os.lstat(config.root + path).st_uid
+    return found
 
 
 def _directory(root: str, path: str, uid: int) -> Directory | None:
@@ -248,13 +273,21 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
 
 def _setting(root: str, variable: Variable, origin: str) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
-    path = root + origin if origin.startswith("/") else os.path.abspath(origin) if origin else ""
-    content = None if superseded or not path else read_bundle(path)
+    path = _path_of(root, origin)
+    content = None if superseded else bundle_behind(root, variable, origin)
     return Setting(variable.name, origin, os.path.realpath(path)[len(root) :], content, superseded)
 
 
-def read_bundle(path: str) -> bytes | None:
-    """Read a bundle, or every file of a hashed directory, which some clients take in the place of one."""
-    if not os.path.isdir(path):
-        return reading.read_or_none(path)
-    return b"\n".join(content for _, content in _files("", path, ""))
+def _path_of(root: str, value: str) -> str:
+    return root + value if value.startswith("/") else os.path.abspath(value) if value else ""
+
+
+def bundle_behind(root: str, variable: Variable, value: str) -> bytes | None:
+    """Read the bundle that a variable points to, None when there is none that its clients could read."""
+    path = _path_of(root, value)
+    if not path or not variable.directories or not os.path.isdir(path):
+        return reading.read_or_none(path) if path else None
+    content = b""
+    for _, each in _files("", path, ""):
+        content += each + b"\n" if len(content) + len(each) < reading.LIMIT else b""
+    return content

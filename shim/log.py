@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 from shim.record import Record
@@ -57,6 +58,15 @@ def fixed(event: str, **details: str | int) -> None:
     line = {"event": event, "level": _LEVELS[event], **details, "timestamp": stamp}
     pairs = (f'"{key}": {value}' if isinstance(value, int) else f'"{key}": "{value}"' for key, value in line.items())
     _write("{" + ", ".join(pairs) + "}\n")
+
+
+def say(*lines: str) -> None:
+    """Print what a command was asked for, on stdout; when nobody reads it any more, the exit code is what is left."""
+    try:
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # Python flushes once more at its end
 
 
 def prepare() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
-from shim import environ as environ_
 from shim import families, host, plan, reading, reconcile, sources
-from shim.log import printable
+from shim.log import printable, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from shim.config import Config
     from shim.plan import Plan
     from shim.reconcile import Decision
-    from shim.snapshot import Snapshot
 
 WOULD_CHANGE = 3  # exit code
 
@@ -30,30 +27,13 @@ def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now
     return decision, plan.make(decision.wanted, snapshot, {})
 
 
-def application(environ: Mapping[str, str], snapshot: Snapshot, planned: Plan, root: str) -> dict[str, str]:
-    """Give the environment that the last start gave the application: bundles that were never made point nowhere."""
-    candidates = {name: _made(path, snapshot, root) for name, path in planned.variables.items()}
-    made = {name: path for name, path in candidates.items() if path}
-    before = environ_.restored(environ, snapshot.directories, made)
-    changed = {name: value for name, value in before.items() if value is not None}
-    return {**{name: value for name, value in environ.items() if name not in before}, **changed, **made}
-
-
-def _made(path: str, snapshot: Snapshot, root: str) -> str:
-    """Give the bundle that was made, perhaps by a start as root in another directory; "" when there is none."""
-    name = os.path.basename(path)
-    elsewhere = (f"{each.path}/{name}" for each in snapshot.directories if name in dict(each.files))
-    return path if os.path.exists(root + path) else next(elsewhere, "")
-
-
 def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:
     """Print every step with its reason, in the order in which it would happen; then the variables and the notes."""
     notes = [{"event": note.event, **dict(note.details)} for note in decision.notes]
     if as_json:
-        sys.stdout.write(json.dumps({**_document(planned), "notes": notes}, indent=2) + "\n")
+        say(json.dumps({**_document(planned), "notes": notes}, indent=2))
     else:
-        lines = [*_lines(planned, len(decision.wanted)), *note_lines(notes)]
-        sys.stdout.write("".join(f"{printable(line)}\n" for line in lines))
+        say(*map(printable, [*_lines(planned, len(decision.wanted)), *note_lines(notes)]))
 
 
 def _document(planned: Plan) -> dict[str, object]:
@@ -68,7 +48,7 @@ def _lines(planned: Plan, wanted: int) -> Iterator[str]:
     rows = [(step.action, step.path, step.reason) for step in in_place]
     rows += [("override", store.path, store.override) for store in planned.stores if store.override]
     rows += [(step.action, step.path, step.reason) for step in planned.override]
-    rows += [("set", f"{name}={path}", _WHY_SET.get(name, "")) for name, path in planned.variables.items()]
+    rows += [("variable", f"{name}={path}", _WHY_SET.get(name, "")) for name, path in planned.variables.items()]
     rows += [("fail", store, reason) for store, reason in planned.unserved]
     yield from (f"{action:10}{what}  ({why})" for action, what, why in rows)
     count = len(planned.steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 import warnings
 
@@ -21,16 +20,15 @@ from shim import (
     families,
     host,
     plan,
-    preview,
     reading,
-    reconcile,
-    sources,
 )
 from shim.answers import (
     ABSENT,
     ACCEPTED,
+    NOT_CONNECTED,
     NOT_LOADED,
     REFUSED,
+    UNREACHABLE,
     Answer,
     Asked,
     Case,
@@ -43,8 +41,9 @@ from shim.answers import (
     Store,
     Verdict,
 )
+from shim.application import view
 from shim.certs import timestamp
-from shim.log import printable
+from shim.log import printable, say
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from shim.config import Config
     from shim.snapshot import Snapshot
 
+_GO = "Go programs (search path)"
 _READS = {kind.name: kind.reads for kind in clients.KINDS}
 
 
@@ -65,6 +65,7 @@ class Sight(Record):
     found: tuple[clients.Client, ...]
     application: dict[str, str]  # its environment
     lacking: tuple[str, ...]  # variables that this session lacks, and the application has
+    root: str = ""  # a directory that stands for `/`
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -75,12 +76,8 @@ def main(settings: Config, environ: Mapping[str, str], urls: Sequence[str], *, a
     servers = [connection.server_of(url, environ) for url in urls]
     account, sight = clients.runs_as(settings), see(settings, environ, time.time())
     reports = [examine(server, sight, account, time.time()) for server in servers]
-    _print(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))
+    say(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))
     return 0 if all(report.accepted for report in reports) else 1
-
-
-def _print(said: str) -> None:
-    sys.stdout.write(said + "\n")
 
 
 def examine(server: Server, sight: Sight, account: Account | None, now: float) -> Report:
@@ -90,7 +87,7 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float) -
         chain = tuple(map(link_of, ders))
     except OSError as error:
         return Report(server, findings=(connection.unreachable(server, error),))
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - the parser has one for each of a stranger's ideas
         problem = f"{server.authority} sends what cannot be parsed as a certificate ({str(error)[:200]})"
         return Report(server, findings=(Finding("unreadable-certificate", problem, "have it reissued"),))
     verdicts = tuple(_verdict(server, chain, store, now) for store in sight.stores)
@@ -105,9 +102,12 @@ def _verdict(server: Server, chain: tuple[Link, ...], store: Store, now: float) 
         return Verdict(
             store, Failure(NOT_LOADED, "missing or empty"), "", Finding("store-unusable", problem, diagnosis.MEND)
         )
-    failure = connection.handshake(server, store.content)
+    try:
+        failure = connection.handshake(server, store.content)
+        strictly = None if failure else connection.handshake(server, store.content, partial=True, strict=True)
+    except OSError as error:
+        return Verdict(store, Failure(NOT_CONNECTED, str(error)), "", connection.unreachable(server, error))
     if failure is None:
-        strictly = connection.handshake(server, store.content, partial=True, strict=True)
         return Verdict(store, None, strictly.message if strictly else "", None)
     held = certs.parse(((store.path, store.content),)).certificates
     return Verdict(store, failure, "", diagnosis.diagnose(Case(server, chain, failure, held, store.mounted, now)))
@@ -119,16 +119,19 @@ def _ask(server: Server, sight: Sight, account: Account | None) -> Iterator[Aske
         answer = clients.ask(client, server, sight.application, account)
         if answer.state != ABSENT:
             yield Asked(client.name, variable, answer)
-    yield ask_go(server, sight.application)
+    yield ask_go(server, sight.application, sight.root)
 
 
-def ask_go(server: Server, environ: Mapping[str, str]) -> Asked:
+def ask_go(server: Server, environ: Mapping[str, str], root: str = "") -> Asked:
     """Answer for programs in Go by crypto/x509's search path: there may be any number of them, and none to ask."""
     variable = next((name for name in _READS["skopeo"] if environ.get(name)), "")
-    path = environ.get(variable) or next(filter(os.path.isfile, families.OS_BUNDLES), "")
-    failure = connection.handshake(server, reading.read_or_none(path) or b"", partial=True)
-    answer = Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED)
-    return Asked("Go programs (search path)", variable, answer)
+    paths = (root + path for path in families.OS_BUNDLES)
+    path = root + environ[variable] if variable else next(filter(os.path.isfile, paths), "")
+    try:
+        failure = connection.handshake(server, reading.read_or_none(path) or b"", partial=True)
+    except OSError as error:
+        return Asked(_GO, variable, Answer(UNREACHABLE, str(error)))
+    return Asked(_GO, variable, Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED))
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -137,10 +140,7 @@ def ask_go(server: Server, environ: Mapping[str, str]) -> Asked:
 def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     """Look at the stores as the application sees them, whoever asks, and find the clients. Changes nothing."""
     root = settings.root
-    intake = sources.read(root, settings.sources)
-    snapshot = host.look(settings, environ, (), host.uid_of_application(root))
-    decision = reconcile.decide(intake, snapshot, now)
-    application = preview.application(environ, snapshot, plan.make(decision.wanted, snapshot, {}), root)
+    intake, snapshot, decision, application = view(settings, environ, now)
     notes = [dict(note.details) for note in decision.notes if note.event == "certificate.skipped"]
     skipped = {str(note["sha256"]): str(note["reason"]) for note in notes}
     parsed = certs.parse(intake.files).certificates
@@ -150,7 +150,7 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     read = {name for client in found for name in client.kind.reads}
     missing = read & (application.keys() - environ.keys())
     lacking = tuple(row.name for row in families.VARIABLES if row.name in missing)
-    return Sight(stores, found, application, lacking)
+    return Sight(stores, found, application, lacking, root)
 
 
 def _stores(
@@ -158,7 +158,7 @@ def _stores(
 ) -> Iterator[Store]:
     """Give each bundle once: the stores, our override bundles, and whatever else a variable points to."""
     pointed = {
-        application[row.name]: row.name
+        application[row.name]: row
         for row in reversed(families.VARIABLES)
         if row.base != "nothing" and application.get(row.name)
     }
@@ -178,9 +178,10 @@ def _stores(
         for name, content in (each for each in bundles if each[0] != "extra.pem"):
             path = f"{directory.path}/{name}"
             known[path] = Store(path, "override", content, mounted=mounted, in_force=False, ours=True)
-    for path, variable in pointed.items():
-        store = known.get(path) or Store(path, "chosen by somebody", host.read_bundle(root + path), mounted=mounted)
-        known[path] = store._replace(variable=variable, name=f"{store.name}, {variable}", in_force=True)
+    for path, row in pointed.items():
+        chosen = Store(path, "set on the container", host.bundle_behind(root, row, path), mounted=mounted)
+        store = known.get(path) or chosen
+        known[path] = store._replace(variable=row.name, name=f"{store.name}, {row.name}", in_force=True)
     yield from known.values()
 
 
@@ -191,7 +192,7 @@ def _chosen_here(
     for row in families.VARIABLES:
         path = environ.get(row.name)
         if path and path != application.get(row.name) and row.base != "nothing":
-            content = host.read_bundle(root + path)
+            content = host.bundle_behind(root, row, path)
             yield Store(path, f"this session's {row.name}", content, row.name, in_force=False, mounted=mounted)
 
 
@@ -250,7 +251,8 @@ def text(report: Report) -> str:
 
 def _lines(report: Report) -> Iterator[str]:
     way = f" by the proxy {report.server.proxy}" if report.server.proxy else ""
-    yield f"{report.server.authority}{way}: {'accepted by all' if report.accepted else 'NOT accepted by all'}"
+    verdict = "accepted by all" if report.accepted else "NOT accepted by all" if report.chain else "not reached"
+    yield f"{report.server.authority}{way}: {verdict}"
     if report.chain:
         yield "  it sends" + ("" if report.whole else " (this Python shows the first certificate only)")
     for number, link in enumerate(report.chain):
@@ -260,7 +262,7 @@ def _lines(report: Report) -> Iterator[str]:
     if report.verdicts:
         yield "  stores"
     for each in report.verdicts:
-        state = f"refuses: {each.failure.message}" if each.failure else "accepts"
+        state = f"{_state(each)}: {each.failure.message}" if each.failure else ACCEPTED
         strict = f" (Python >= 3.13 refuses: {each.strict})" if each.strict else ""
         unused = "" if each.store.in_force else " (not in use)"
         yield f"    {each.store.path} [{each.store.name}]{unused} {state}{strict}"
@@ -299,4 +301,9 @@ def _link(link: Link) -> dict[str, object]:
 def _store(each: Verdict) -> dict[str, object]:
     store = {"path": each.store.path, "name": each.store.name, "in_use": each.store.in_force}
     reason = each.failure.message if each.failure else ""
-    return {**store, "state": REFUSED if each.failure else ACCEPTED, "reason": reason, "strict": each.strict}
+    return {**store, "state": _state(each), "reason": reason, "strict": each.strict}
+
+
+def _state(each: Verdict) -> str:
+    connected = each.failure is None or each.failure.code != NOT_CONNECTED
+    return ACCEPTED if each.failure is None else REFUSED if connected else UNREACHABLE

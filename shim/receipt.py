@@ -21,16 +21,38 @@ if TYPE_CHECKING:
     from shim.snapshot import Directory, Snapshot
     from shim.sources import Intake
 
-_FORMAT = b"ca-shim receipt 1"
+_FORMAT = b"ca-shim receipt 2"
 _MAX_RECEIPTS = 4
 
 
 class Receipt(Record):
-    """The digest of everything looked at, the instant until which it holds, and the variables it came to."""
+    """The digest of everything looked at, the instant until which it holds, and what it came to."""
 
     key: str
     until: int
+    certificates: int  # accepted
     variables: dict[str, str]
+    stores: dict[str, str]  # the digest of every bundle by its path
+
+
+def digest(content: bytes) -> str:
+    """Give a digest of a store."""
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def digests(snapshot: Snapshot) -> dict[str, str]:
+    """Give the digest of every store and override bundle by its path."""
+    bundles = {store.path: store.content for store in snapshot.certifi} | {snapshot.os.path: snapshot.os.content}
+    for directory in snapshot.directories:
+        bundles |= {f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")}
+    return {path: digest(content) for path, content in bundles.items() if path.startswith("/") and path.isprintable()}
+
+
+def settled(snapshot: Snapshot, root: str) -> frozenset[str]:
+    """Give the paths of the bundles that are as a start without problems has left them."""
+    receipts = [each for one in snapshot.directories if one.exists for each in read(f"{root}{one.path}/{RECEIPT}")]
+    found = digests(snapshot).items()
+    return frozenset(path for path, now in found if any(each.stores.get(path) == now for each in receipts))
 
 
 def key(config: Config, intake: Intake, snapshot: Snapshot) -> str:
@@ -61,7 +83,7 @@ def untouched(intake: Intake, snapshot: Snapshot) -> bool:
     """Say whether there is nothing to trust and nothing of ours anywhere, so that there is nothing to remember."""
     from shim.bundle import BEGIN
 
-    ours = snapshot.os.anchors or snapshot.os.state or any(directory.files for directory in snapshot.directories)
+    ours = snapshot.os.anchors or snapshot.os.state or any(each.files for each in snapshot.directories)
     blocks = any(BEGIN in store.content or store.leftover for store in snapshot.certifi)
     return not (intake.files or intake.notes or ours or blocks)
 
@@ -84,11 +106,12 @@ def read(path: str) -> tuple[Receipt, ...]:
 def _parse(lines: list[str]) -> Receipt | None:
     words = lines[0].split()
     try:
-        key, until = words[0], int(words[1])
+        key, until, certificates = words[0], int(words[1]), int(words[2])
     except (IndexError, ValueError):
         return None
-    pairs = (line.partition("=") for line in lines[1:] if line)
-    return Receipt(key, until, {name: value for name, _, value in pairs})
+    stores = {path: found for path, _, found in (line.rpartition("=") for line in lines[1:] if line.startswith("/"))}
+    named = (line.partition("=") for line in lines[1:] if line and not line.startswith("/"))
+    return Receipt(key, until, certificates, {name: value for name, _, value in named}, stores)
 
 
 def render(newest: Receipt, others: tuple[Receipt, ...] = ()) -> bytes:
@@ -98,5 +121,6 @@ def render(newest: Receipt, others: tuple[Receipt, ...] = ()) -> bytes:
 
 
 def _render(receipt: Receipt) -> str:
-    lines = [f"{receipt.key} {receipt.until}", *(f"{name}={value}" for name, value in receipt.variables.items()), ""]
-    return "\n".join(lines)
+    pairs = {**receipt.variables, **receipt.stores}
+    head = f"{receipt.key} {receipt.until} {receipt.certificates}"
+    return "\n".join([head, *(f"{name}={value}" for name, value in pairs.items()), ""])

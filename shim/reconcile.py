@@ -55,8 +55,8 @@ def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str]
         return Outcome({}, remembered=True)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
     if remembered and intake.complete:
-        restored = environ_.restored(environ, snapshot.directories, remembered.variables)
-        return Outcome(remembered.variables, restored, remembered=True)
+        restored = environ_.restored(environ, snapshot, remembered.variables)
+        return Outcome(remembered.variables, restored, certificates=remembered.certificates, remembered=True)
     return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now))
 
 
@@ -120,7 +120,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
     )
     outcome = Outcome(
         variables=_existing(planned.variables, config.root) if planned.steps else planned.variables,
-        restored=environ_.restored(environ, first.directories, planned.variables),
+        restored=environ_.restored(environ, first, planned.variables),
         notes=notes,
         changes=changes,
         certificates=len(decision.wanted),
@@ -166,7 +166,13 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
 
     ours = [each for each in snapshot.directories if each.exists and each.writable]
     kept = next((each for each in ours if each.files), None) if not outcome.problems else None
-    newest = receipt.Receipt(receipt.key(config, intake, snapshot), until, dict(outcome.variables))
+    newest = receipt.Receipt(
+        key=receipt.key(config, intake, snapshot),
+        until=until,
+        certificates=outcome.certificates,
+        variables=dict(outcome.variables),
+        stores=receipt.digests(snapshot),
+    )
     for directory in ours:
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:

@@ -16,10 +16,10 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-from shim import bundle, clients, families, host, probe, reconcile, signals, sources, throwaway, verify
+from shim import bundle, clients, families, host, probe, reconcile, signals, throwaway, verify
 from shim.answers import ABSENT, ACCEPTED, REFUSED, UNUSABLE, Answer, Server
 from shim.errors import NotUpdatedError, UsageError
-from shim.log import printable
+from shim.log import printable, say
 from shim.reconcile import Outcome
 from shim.record import Record
 from shim.sources import Source
@@ -83,12 +83,8 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
     account = clients.runs_as(settings)
     with _Interruption() as interruption, _directory(environ) as directory:
         report = _try(_bench(settings, environ, account, directory), interruption)
-    _print(json.dumps(document(report), indent=2) if as_json else text(report))
+    say(json.dumps(document(report), indent=2) if as_json else text(report))
     return 128 + interruption.number if interruption.number else 0 if report.good else 1
-
-
-def _print(said: str) -> None:
-    sys.stdout.write(said + "\n")
 
 
 # --- what is tried ----------------------------------------------------------------------------------------------------
@@ -102,20 +98,22 @@ class Bench(Record):
     environ: dict[str, str]
     account: Account | None
     directory: str
+    before: Snapshot
 
 
 def _bench(settings: Config, environ: Mapping[str, str], account: Account | None, directory: str) -> Bench:
-    """Keep what the sources ask for now as files of ours: then nothing real is withdrawn, whatever happens to them."""
-    intake = sources.read("", settings.sources)
-    decision = reconcile.decide(intake, host.look(settings, environ, ()), time.time())
+    """Keep what is installed now as files of ours: then nothing real comes or goes, whatever is mounted meanwhile."""
+    before = host.look(settings, environ, ())
     os.mkdir(f"{directory}/kept")
-    if decision.wanted:
-        _write(f"{directory}/kept/ca.pem", b"".join(each.pem for each in decision.wanted))
-    config = settings._replace(sources=(Source(f"{directory}/kept"),), in_place=_is_in_place(settings))
+    for number, (_, content) in enumerate(verify.installed(before)):
+        _write(f"{directory}/kept/{number}.pem", content)
+    alone = not any(each.files for each in before.directories)  # else an application reads bundles of ours
+    kept = (Source(f"{directory}/kept"),)
+    config = settings._replace(sources=kept, in_place=_is_in_place(settings), alone=alone)
     if not config.in_place:
         config = config._replace(bundle_dir=f"{directory}/bundles")
     direct = {"NO_PROXY": HOST, "no_proxy": HOST}
-    return Bench(settings, config, {**environ, **direct}, account, directory)
+    return Bench(settings, config, {**environ, **direct}, account, directory, before)
 
 
 def _is_in_place(settings: Config) -> bool:
@@ -125,14 +123,13 @@ def _is_in_place(settings: Config) -> bool:
 def _try(bench: Bench, interruption: _Interruption) -> Report:
     trusted, unknown = throwaway.site(sends_intermediate=True), throwaway.site(sends_intermediate=False)
     with throwaway.serving([trusted.context, unknown.context]) as ports:
-        first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
-        before = host.look(bench.settings, bench.environ, ())
-        found = clients.find(bench.environ, [store.path for store in before.certifi])
+        found = clients.find(bench.environ, [store.path for store in bench.before.certifi])
         asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
+            first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
             rows, outcome = _compare(bench, asking, _applied(bench.environ, first), trusted.root)
         finally:
-            left = _undo(bench, before, trusted.root)
+            left = _undo(bench, trusted.root)
     account = bench.account
     user = f"{account.name} ({account.uid})" if account else f"uid {os.geteuid()}"
     problems = [f"{note.event}: {dict(note.details).get('reason')}" for note in outcome.problems]
@@ -166,11 +163,11 @@ def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
     return {**kept, **restored, **outcome.variables}
 
 
-def _undo(bench: Bench, before: Snapshot, root: bytes) -> tuple[str, ...]:
+def _undo(bench: Bench, root: bytes) -> tuple[str, ...]:
     """Withdraw the throwaway CA; gives the stores that are not as before."""
     reconcile.reconcile(bench.config, bench.environ, (), time.time())
     after = host.look(bench.settings, bench.environ, ())
-    return tuple(differing(before, after, bundle.fingerprints(root)))
+    return tuple(differing(bench.before, after, bundle.fingerprints(root)))
 
 
 def differing(before: Snapshot, after: Snapshot, thrown: frozenset[str]) -> Iterator[str]:
@@ -253,22 +250,27 @@ class _Interruption:
 
 @contextmanager
 def _directory(environ: Mapping[str, str]) -> Iterator[str]:
-    """Give a directory of our own that others can pass through; it is gone afterwards."""
-    shared = [os.path.dirname(name) for name in families.BUNDLE_DIRECTORIES if "{uid}" in name]
-    for parent in shared:
-        place = parent.format(tmp=environ.get("TMPDIR") or "/tmp")  # noqa: S108 - the directory made in it is ours
-        try:
-            directory = tempfile.mkdtemp(prefix="ca-shim-selftest-", dir=place)
-        except OSError:
-            continue
-        break
-    else:
-        raise NotUpdatedError("no temporary directory is writable: mount a tmpfs on /tmp")
+    """Give a directory of our own that others can pass through and nobody else exchange; it is gone afterwards."""
+    temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108 - used only if nobody else can exchange what is in it
+    names = sorted(families.BUNDLE_DIRECTORIES, key=lambda name: "{uid}" not in name)  # those for everybody first
+    parents = (os.path.dirname(name).replace("{tmp}", temporary) for name in names)
+    directory = next(filter(None, map(_made_in, dict.fromkeys(parents))), "")
+    if not directory:
+        raise NotUpdatedError("no directory for temporary files is writable and safe: mount a tmpfs on /tmp")
     try:
         os.chmod(directory, 0o711)  # noqa: S103 - the clients' user must reach the bundles in it
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _made_in(parent: str) -> str:
+    if not host.is_safe_directory(parent, os.geteuid()):
+        return ""
+    try:
+        return tempfile.mkdtemp(prefix="ca-shim-selftest-", dir=parent)
+    except OSError:
+        return ""
 
 
 def _write(path: str, content: bytes) -> None:
@@ -294,6 +296,8 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"{row.client:{width}}{states}{_verdict(row)}"
     for row in report.rows:
         yield from _complaints(row)
+    if skipped := [row.client for row in report.rows if row.skipped]:
+        yield f"skipped, since this user cannot execute them: {', '.join(skipped)}"
     yield from (f"problem: {problem}" for problem in report.problems)
     yield from (f"not as before: {path}: restart the container, its start removes the rest" for path in report.left)
     if not report.left:
@@ -307,7 +311,6 @@ def _verdict(row: Row) -> str:
 
 def _complaints(row: Row) -> Iterator[str]:
     if row.skipped:
-        yield f"{row.client}: {row.before.reason}"
         return
     answers = zip(("before", "after", "unknown CA"), (row.before, row.after, row.unknown), _EXPECTED, strict=True)
     for when, answer, expected in answers:

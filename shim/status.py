@@ -1,31 +1,23 @@
-"""`ca-shim status`: every CA in every store, for the container as it is. Only looks.
-
-The stores are those that the application reads, whoever asks: a session of `docker exec` has neither its user nor its
-variables, and a readiness probe is such a session.
-"""
+"""`ca-shim status`: every CA in every store, for the container as it is. Only looks."""
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 
-from shim import apply, bundle, certs, families, host, plan, preview, reconcile, sources, verify
+from shim import application, apply, bundle, certs, families, host, log, plan, preview, receipt, verify
 from shim.certs import timestamp
-from shim.log import printable
 from shim.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from shim.application import View
     from shim.config import Config
-    from shim.reconcile import Decision
-    from shim.snapshot import Snapshot
 
 WELL, MISSING, BROKEN = 0, 1, 2  # exit codes
-_NONE = frozenset[str]()
 INSTALLED, BY_OVERRIDE, ABSENT, WITHDRAWN, REFUSED = "installed", "by override", "missing", "withdrawn", "refused"
+_NONE = frozenset[str]()
 
 
 class Store(Record):
@@ -33,12 +25,14 @@ class Store(Record):
 
     path: str
     found: str
-    loads: bool
     content: bytes
+    loads: bool
+    settled: bool  # it is as a start without problems has left it
     replaced_by: str = ""  # the bundle that a variable points its clients to instead
-    takes: frozenset[str] = frozenset()  # fingerprints that it should hold
-    refuses: frozenset[str] = frozenset()  # wanted ones that its own tool leaves out
-    ours: frozenset[str] = frozenset()  # that it holds because of us
+    takes: frozenset[str] = _NONE  # fingerprints that it should hold
+    refuses: frozenset[str] = _NONE  # wanted ones that its own tool leaves out
+    ours: frozenset[str] = _NONE  # that it holds because of us
+    read: bool = True  # some variable or client leads to it
 
 
 class Authority(Record):
@@ -59,82 +53,98 @@ class Status(Record):
     session: tuple[str, ...]  # variables
     sources: tuple[str, ...]
     notes: tuple[Mapping[str, object], ...]
+    problems: bool  # some of the notes are problems
+    off: bool
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that is read is as a start without problems has left it: the mounted files may have changed."""
+        paths = {store.path for store in self.stores if store.settled}
+        return all((store.replaced_by or store.path) in paths for store in self.stores if store.read)
+
+    @property
+    def lacking(self) -> bool:
+        """Whether something mounted is not in a store, or something in a store is not mounted."""
+        states = {state for each in self.authorities for state in each.states.values()}
+        return self.problems or bool(states & {ABSENT, WITHDRAWN})
 
     @property
     def code(self) -> int:
-        """The exit code: the worst of all states."""
-        if not all(store.loads for store in self.stores):
+        """The exit code. What was mounted after a good start does not make it a bad one."""
+        if not all(store.loads for store in self.stores if store.read):
             return BROKEN
-        states = {state for each in self.authorities for state in each.states.values()}
-        return MISSING if states & {ABSENT, WITHDRAWN} else WELL
+        return MISSING if self.lacking and not self.settled and not self.off else WELL
 
 
 def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
     """Look at every store as the application sees it. Changes nothing, and raises nothing for what is broken."""
-    intake = sources.read(config.root, config.sources)
-    snapshot = host.look(config, environ, (), host.uid_of_application(config.root))
-    decision = reconcile.decide(intake, snapshot, now)
-    application = preview.application(environ, snapshot, plan.make(decision.wanted, snapshot, {}), config.root)
-    stores = tuple(_stores(config.root, snapshot, decision, application))
-    notes = tuple({"event": note.event, **dict(note.details)} for note in decision.notes)
-    authorities = tuple(_authorities(stores, decision, snapshot))
-    places = tuple(source.path for source in config.sources)
-    return Status(stores, authorities, tuple(_session(environ, application)), places, notes)
+    view = application.view(config, environ, now)
+    stores = tuple(_stores(config.root, view))
+    return Status(
+        stores=stores,
+        authorities=tuple(_authorities(stores, view)),
+        session=tuple(_session(environ, view.environ)),
+        sources=tuple(source.path for source in config.sources),
+        notes=tuple({"event": note.event, **dict(note.details)} for note in view.decision.notes),
+        problems=any(note.code for note in view.decision.notes),
+        off=config.off,
+    )
 
 
-def _stores(root: str, snapshot: Snapshot, decision: Decision, application: Mapping[str, str]) -> Iterator[Store]:
+def _stores(root: str, view: View) -> Iterator[Store]:
     """Give the system's store, each certifi, then every bundle that a variable points to, and the rest of ours."""
-    wanted, ours = plan.fingerprints(decision.wanted), verify.ours(snapshot)
-    here = plan.fingerprints(plan.wanted_in(decision.wanted, snapshot.os))
-    pointed = {row: application[row.name] for row in families.VARIABLES if application.get(row.name)}
+    snapshot, settled = view.snapshot, receipt.settled(view.snapshot, root)
+    wanted, ours = plan.fingerprints(view.decision.wanted), verify.ours(snapshot)
+    here = plan.fingerprints(plan.wanted_in(view.decision.wanted, snapshot.os))
+    pointed = {row: view.environ[row.name] for row in families.VARIABLES if view.environ.get(row.name)}
     instead = {row.when: path for row, path in pointed.items()}
     if path := snapshot.os.path:
-        store = _store(root, path, "operating system")._replace(takes=here, refuses=wanted - here)
-        yield store._replace(replaced_by=instead.get("os overridden", ""), ours=ours[path])
-    for certifi in snapshot.certifi:
-        store = _store(root, certifi.path, certifi.found)._replace(takes=wanted, ours=ours.get(certifi.path, _NONE))
-        yield store._replace(replaced_by=instead.get("python overridden", ""))
+        store = _store(path, "operating system", snapshot.os.content, settled)
+        replaced_by = instead.get("os overridden", "")
+        yield store._replace(replaced_by=replaced_by, takes=here, refuses=wanted - here, ours=ours[path])
+    for each in snapshot.certifi:
+        store = _store(each.path, each.found, each.content, settled)
+        replaced_by = instead.get("python overridden", "")
+        yield store._replace(replaced_by=replaced_by, takes=wanted, ours=ours.get(each.path, _NONE))
     known = {snapshot.os.path, *(store.path for store in snapshot.certifi)}
     for path in (each for each in dict.fromkeys(pointed.values()) if each not in known):
         rows = [row for row, value in pointed.items() if value == path]
-        store = _store(root, path, ", ".join(row.name for row in rows))
-        yield store._replace(takes=here if rows[0].base == "os" else wanted, ours=_marked(store))
+        content = host.bundle_behind(root, rows[0], path) or b""
+        store = _store(path, ", ".join(row.name for row in rows), content, settled)
+        store = store._replace(loads=store.loads or (rows[0].base == "nothing" and path in settled))
+        yield store._replace(takes=here if rows[0].base == "os" else wanted, ours=_marked(content))
     for directory in snapshot.directories:
-        paths = (f"{directory.path}/{name}" for name, _ in directory.files if name.endswith(".pem"))
-        for path in (each for each in paths if each not in pointed.values()):
-            store = _store(root, path, "an override bundle that no variable points to")
-            yield store._replace(takes=wanted & bundle.fingerprints(store.content), ours=_marked(store))
+        bundles = {f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")}
+        for path, content in bundles.items():
+            if path not in pointed.values() and bundle.fingerprints(content):
+                store = _store(path, "an override bundle that no variable points to", content, settled)
+                yield store._replace(takes=wanted & bundle.fingerprints(content), ours=_marked(content), read=False)
 
 
-def _store(root: str, path: str, found: str) -> Store:
-    content = host.read_bundle(root + path) or b""
-    held = bundle.fingerprints(content)
-    try:
-        if not os.path.isdir(root + path):
-            apply.must_load(root + path, len(held))
-    except (OSError, apply.StoreError):
-        held = _NONE
-    return Store(path, found, bool(held), content)
+def _store(path: str, found: str, content: bytes, settled: frozenset[str]) -> Store:
+    """What was read is what is loaded: OpenSSL would wait for a FIFO, and open what has been exchanged meanwhile."""
+    return Store(path, found, content, apply.loads(content), path in settled)
 
 
-def _marked(store: Store) -> frozenset[str]:
-    return frozenset(item.sha256 for item in bundle.marked(store.content))
+def _marked(content: bytes) -> frozenset[str]:
+    return frozenset(item.sha256 for item in bundle.marked(content))
 
 
-def _authorities(stores: tuple[Store, ...], decision: Decision, snapshot: Snapshot) -> Iterator[Authority]:
+def _authorities(stores: tuple[Store, ...], view: View) -> Iterator[Authority]:
     """Give the CAs that are wanted, and then those that are in some store because of us and are not."""
     held = {store.path: bundle.fingerprints(store.content) for store in stores}
-    wanted = {each.sha256: each for each in decision.wanted}
-    gone = {each.sha256: each for each in certs.parse(verify.installed(snapshot)).certificates}
+    wanted = {each.sha256: each for each in view.decision.wanted}
     lingering = {sha256 for store in stores for sha256 in store.ours & held[store.path]} - wanted.keys()
+    mounted = {each.sha256: each for each in certs.parse(view.intake.files).certificates} if lingering else {}
+    parsed = certs.parse(verify.installed(view.snapshot)).certificates if lingering else ()
+    gone = {each.sha256: each._replace(file="no longer mounted") for each in parsed}
     for sha256 in (*wanted, *sorted(lingering)):
         states = {store.path: state for store in stores if (state := _state(sha256, store, held))}
-        each = wanted.get(sha256) or gone.get(sha256)
+        each = wanted.get(sha256) or mounted.get(sha256) or gone.get(sha256)
         if each:
-            file = each.file if sha256 in wanted else ""
-            yield Authority(each.subject, sha256, timestamp(each.not_after), file, states)
+            yield Authority(each.subject, sha256, timestamp(each.not_after), each.file, states)
         else:
-            yield Authority("(unknown)", sha256, "", "", states)
+            yield Authority("(unknown)", sha256, "", "no longer mounted", states)
 
 
 def _state(sha256: str, store: Store, held: Mapping[str, frozenset[str]]) -> str:
@@ -143,11 +153,11 @@ def _state(sha256: str, store: Store, held: Mapping[str, frozenset[str]]) -> str
     if sha256 in store.refuses:
         return INSTALLED if present else REFUSED
     if sha256 in store.takes:
-        return INSTALLED if present else BY_OVERRIDE if sha256 in held.get(store.replaced_by, frozenset()) else ABSENT
+        return INSTALLED if present else BY_OVERRIDE if sha256 in held.get(store.replaced_by, _NONE) else ABSENT
     if not present or sha256 not in store.ours:
         return ""
-    hidden = store.replaced_by and sha256 not in held.get(store.replaced_by, frozenset())
-    return f"{WITHDRAWN} by override" if hidden else WITHDRAWN
+    hidden = store.replaced_by and sha256 not in held.get(store.replaced_by, _NONE)
+    return f"{WITHDRAWN} by override" if hidden or not store.read else WITHDRAWN
 
 
 def _session(environ: Mapping[str, str], application: Mapping[str, str]) -> Iterator[str]:
@@ -159,9 +169,9 @@ def _session(environ: Mapping[str, str], application: Mapping[str, str]) -> Iter
 def show(status: Status, *, as_json: bool) -> None:
     """Print the status as a table of CAs and stores, or as one JSON document."""
     if as_json:
-        sys.stdout.write(json.dumps(document(status), indent=2) + "\n")
+        log.say(json.dumps(document(status), indent=2))
     else:
-        sys.stdout.write("".join(f"{printable(line)}\n" for line in _lines(status)))
+        log.say(*map(log.printable, _lines(status)))
 
 
 def document(status: Status) -> dict[str, object]:
@@ -174,6 +184,7 @@ def document(status: Status) -> dict[str, object]:
         "code": status.code,
         "stores": stores,
         "cas": [each._asdict() for each in status.authorities],
+        "settled": status.settled,
         "session": list(status.session),
         "refused": list(status.notes),
     }
@@ -205,18 +216,26 @@ def _table(authorities: tuple[Authority, ...], numbers: Mapping[str, str]) -> It
     columns.append(["EXPIRES", *(each.expires for each in authorities)])
     columns.append(["SHA-256", *(each.sha256[:12] for each in authorities)])
     padded = [[f"{cell:{max(map(len, column)) + 2}}" for cell in column] for column in columns]
-    names = ["CA (FILE)", *(f"{each.subject} ({each.file or 'no longer mounted'})" for each in authorities)]
+    names = ["CA (FILE)", *(f"{each.subject} ({each.file})" for each in authorities)]
     yield from map("".join, zip(*padded, names, strict=True))
 
 
 def _verdict(status: Status) -> str:
-    if status.code == WELL and not status.authorities:
-        return f"no CA is mounted: the places are {', '.join(status.sources)}"
-    return _VERDICTS[status.code] + (", but for the lines above" if status.code == WELL and status.notes else "")
+    code = status.code
+    if code != WELL:
+        return _VERDICTS[code]
+    if status.off:
+        return "CA_SHIM=off: starts do not look at the stores"
+    if status.lacking:
+        change = f"restart, or `{families.COMMAND} install`"
+        return f"as the last start left it; what is mounted now asks for something else: {change}"
+    if not status.authorities:
+        lines = ", see the lines above" if status.notes else ""
+        return f"no CA can be used: the places are {', '.join(status.sources)}{lines}"
+    return "all well, but for the lines above" if status.notes else "all well"
 
 
 _VERDICTS = {
-    WELL: "all well",
-    MISSING: "something is missing: `ca-shim plan` tells what a start would change, `ca-shim install` changes it",
-    BROKEN: "a store does not load: restore it from its package, or correct its variable; then `ca-shim install`",
+    MISSING: f"something is missing: `{families.COMMAND} plan` tells what a start would change, `install` changes it",
+    BROKEN: "a store does not load: restore it from its package, or correct its variable; then restart",
 }

@@ -6,14 +6,15 @@ import json
 import os
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shim import become, cli, host, reconcile
+from shim import become, cli, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
 from tests.certificates import Issued, issue, leaf, root
-from tests.edge.machine import ANCHORE, CERTIFI, SHIPPED, Machine, needs_root
+from tests.edge.machine import ANCHORE, CERTIFI, SHIPPED, Machine, acting, needs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +130,7 @@ def test_status_names_what_is_missing(shim: Callable[..., Any], rhel: Machine) -
 def test_status_says_so_when_no_ca_is_mounted(shim: Callable[..., Any]) -> None:
     code, out, _ = shim("status")
 
-    assert (code, "no CA is mounted" in out, "/custom-certs" in out) == (0, True, True)
+    assert (code, "no CA can be used" in out, "/custom-certs" in out) == (0, True, True)
 
 
 def test_status_names_a_store_that_does_not_load(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -143,10 +144,67 @@ def test_status_names_what_is_withdrawn_and_still_there(shim: Callable[..., Any]
     rhel.mount(a=A.pem)
     rhel.start()
     rhel.mount()
+    rhel.path("/run/ca-shim/receipt").unlink()
     code, document = _status(shim)
 
     assert (code, set(_states(document, A).values())) == (1, {"withdrawn"})
     assert "CN=A (no longer mounted)" in shim("status")[1]
+
+
+@pytest.mark.parametrize("mounted", [{}, {"a": A.pem, "b": B.pem}, {"bad": A.pem[:300]}], ids=["fewer", "more", "bad"])
+def test_what_is_mounted_after_a_good_start_does_not_make_it_a_bad_one(
+    shim: Callable[..., Any], rhel: Machine, mounted: dict[str, bytes]
+) -> None:
+    """Else a change of a ConfigMap would end the readiness of every pod at once."""
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.mount(**mounted)
+    code, out, _ = shim("status")
+
+    verdict = out.splitlines()[-1].partition(":")[0]
+    assert (code, verdict) == (0, "as the last start left it; what is mounted now asks for something else")
+
+
+def test_an_expired_ca_is_named_with_its_file_and_makes_no_start_a_bad_one(
+    shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    monkeypatch.setattr(time, "time", lambda: A.certificate.not_valid_after_utc.timestamp() + 1)
+    code, out, _ = shim("status")
+
+    assert (code, "withdrawn" in out, "CN=A (/custom-certs/a.pem)" in out) == (0, True, True)
+
+
+def test_a_problem_of_the_start_is_not_well(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem, bad=B.pem[:300])
+    rhel.start()
+
+    assert shim("status")[0] == 1
+
+
+def test_switched_off_nothing_is_missing(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    code, out, _ = shim("status", CA_SHIM="off")
+
+    assert (code, out.splitlines()[-1]) == (0, "CA_SHIM=off: starts do not look at the stores")
+
+
+def test_a_bundle_that_nobody_reads_does_not_break_the_status(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.mount()
+    shim("install")
+    rhel.write("/run/ca-shim/pip.pem", b"junk")
+
+    assert shim("status")[0] == 0
+
+
+def test_a_fifo_behind_a_variable_holds_nobody_up(shim: Callable[..., Any], rhel: Machine) -> None:
+    os.mkfifo(rhel.path("/run/fifo"))
+    code, out, _ = shim("status", GIT_SSL_CAINFO="/run/fifo")
+
+    assert (code, "/run/fifo  (GIT_SSL_CAINFO) DOES NOT LOAD" in out) == (2, True)
 
 
 def test_status_tells_by_which_bundle_a_store_is_served(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -202,17 +260,24 @@ def test_status_names_a_bundle_of_somebodys_that_hides_the_stores(shim: Callable
     assert (code, _states(document, A)["own.pem"]) == (1, "missing")
 
 
-def test_status_finds_the_bundles_that_a_start_as_root_made_for_another_user(
-    shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("starts", "asks"), [(0, ANCHORE), (ANCHORE, 0)], ids=["root starts", "root asks"])
+def test_status_is_the_applications_whoever_asks(
+    shim: Callable[..., Any], rhel: Machine, starts: int, asks: int
 ) -> None:
-    """Asked beside the application, with a variable of its own that the start did not have."""
     rhel.mount(a=A.pem)
-    rhel.start()
-    rhel.write("/own.pem", B.pem)
-    monkeypatch.setattr(host, "uid_of_application", lambda _: ANCHORE)
-    _, document = _status(shim, REQUESTS_CA_BUNDLE="/own.pem")
+    with acting(starts):
+        rhel.start()
+    with acting(asks):
+        code, document = _status(shim)
 
-    assert ("/run/ca-shim/extra.pem", "NODE_EXTRA_CA_CERTS") in [(s["path"], s["found"]) for s in document["stores"]]
+    assert (code, document["settled"]) == (0, True), document
+    assert "NODE_EXTRA_CA_CERTS" in {each["found"] for each in document["stores"]}
+
+
+def test_status_takes_no_directory_where_clients_want_a_file(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.write("/own/a.pem", A.pem)
+
+    assert shim("status", GIT_SSL_CAINFO="/own")[0] == 2
 
 
 def test_status_names_a_variable_that_points_to_nothing(shim: Callable[..., Any]) -> None:

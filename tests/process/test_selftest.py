@@ -90,7 +90,7 @@ def test_a_machine_in_a_directory_cannot_be_tried(environ: dict[str, str], tmp_p
 def test_without_any_temporary_directory_it_says_what_to_mount(
     environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(families, "BUNDLE_DIRECTORIES", ("/run/ca-shim", "/nowhere/ca-shim-{uid}"))
+    monkeypatch.setattr(families, "BUNDLE_DIRECTORIES", ("/nowhere/ca-shim", "/proc/ca-shim-{uid}"))
 
     with pytest.raises(NotUpdatedError, match="mount a tmpfs"):
         selftest.main(config.read(environ), environ, as_json=False)

@@ -11,7 +11,7 @@ from tests.certificates import pems, root
 from tests.unit.machines import CERTIFI, RHEL, RUN, SHIPPED, certifi, machine, setting
 
 if TYPE_CHECKING:
-    from shim.snapshot import Directory, Setting
+    from shim.snapshot import Directory, Setting, Snapshot
 
 A, B = root("A"), root("B")
 WANTED = frozenset({A.sha256})
@@ -111,6 +111,10 @@ def test_no_two_files_of_the_same_name_are_asked_for() -> None:
     assert len(names) == len(set(names)) == len(families.VARIABLES)
 
 
+def _beside(origin: str) -> Snapshot:
+    return machine(directories=(_ours(origin),))
+
+
 def _ours(origin: str) -> Directory:
     return RUN._replace(files=(("pip.pem", bundle.merged(origin, (), (A.item,))),))
 
@@ -126,12 +130,22 @@ def _ours(origin: str) -> Directory:
 def test_a_variable_of_ours_that_is_needed_no_more_is_as_it_was_before_us(
     value: str, restored: dict[str, str | None]
 ) -> None:
-    assert environ.restored({"PIP_CERT": value}, (_ours("/corp.pem"),), {}) == restored
+    assert environ.restored({"PIP_CERT": value}, _beside("/corp.pem"), {}) == restored
 
 
 def test_a_variable_of_ours_made_from_a_store_is_unset_when_it_is_needed_no_more() -> None:
-    assert environ.restored({"PIP_CERT": "/run/ca-shim/pip.pem"}, (_ours(""),), {}) == {"PIP_CERT": None}
+    assert environ.restored({"PIP_CERT": "/run/ca-shim/pip.pem"}, _beside(""), {}) == {"PIP_CERT": None}
+
+
+def test_the_vendors_override_is_unset_when_the_store_serves_and_replaced_when_it_does_not() -> None:
+    vendors = setting("REQUESTS_CA_BUNDLE", f"{families.VENDOR_OVERRIDES}/python/cacert.pem", None)
+    seen = machine(RHEL, certifi(), settings=(vendors._replace(superseded=True),))
+    before = {"REQUESTS_CA_BUNDLE": vendors.origin}
+
+    assert "REQUESTS_CA_BUNDLE" not in environ.needs(seen, frozenset(), WANTED).variables
+    assert environ.restored(before, seen, {}) == {"REQUESTS_CA_BUNDLE": None}
+    assert environ.needs(seen, frozenset({CERTIFI}), WANTED).variables["REQUESTS_CA_BUNDLE"] == "python.pem"
 
 
 def test_a_variable_that_is_still_needed_is_not_restored() -> None:
-    assert environ.restored({"PIP_CERT": "/run/ca-shim/pip.pem"}, (_ours("/corp.pem"),), {"PIP_CERT": "x"}) == {}
+    assert environ.restored({"PIP_CERT": "/run/ca-shim/pip.pem"}, _beside("/corp.pem"), {"PIP_CERT": "x"}) == {}

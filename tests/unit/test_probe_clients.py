@@ -23,7 +23,16 @@ _SERVER = Server("a.test", 8443)
 # What the real programs said, shortened; versions as on the bases of the table of systems.
 _SAID = {
     "curl accepts": ("curl", 0, "HTTP/1.1 200 OK", ACCEPTED, ""),
-    "curl gets no page": ("curl", 52, "curl: (52) Empty reply from server", ACCEPTED, ""),
+    "curl gets no page": ("curl", 52, "curl: (52) Empty reply from server\nappconnect 0.021", ACCEPTED, ""),
+    "curl gets no answer in time": ("curl", 28, "curl: (28) Operation timed out\nappconnect 0.021", ACCEPTED, ""),
+    "curl comes to no connection in time": (
+        "curl",
+        28,
+        "curl: (28) Connection timed out\nappconnect 0.0",
+        UNREACHABLE,
+        "",
+    ),
+    "curl is cut off in the handshake": ("curl", 35, "curl: (35) reset\nappconnect 0,000", UNREACHABLE, "curl: (35)"),
     "curl refuses": ("curl", 60, "curl: (60) SSL certificate problem\nMore details", REFUSED, "curl: (60) SSL certi"),
     "curl finds no bundle": ("curl", 77, "curl: (77) error setting certificate", REFUSED, "curl: (77)"),
     "curl finds no server": ("curl", 6, "curl: (6) Could not resolve host", UNREACHABLE, "curl: (6)"),
@@ -58,7 +67,9 @@ _SAID = {
         ACCEPTED,
         "",
     ),
-    "requests refuses": ("requests", 0, "SSLError: HTTPSConnectionPool", REFUSED, "SSLError"),
+    "requests refuses": ("requests", 0, "SSLError: Pool (CERTIFICATE_VERIFY_FAILED)", REFUSED, "SSLError"),
+    "requests is cut off": ("requests", 0, "SSLError: Pool (SSLZeroReturnError(6))", UNREACHABLE, "SSLError"),
+    "requests gets no answer in time": ("requests", 0, "ReadTimeout: Pool", ACCEPTED, ""),
     "requests finds no bundle": ("requests", 0, "OSError: Could not find a suitable TLS CA", REFUSED, "OSError"),
     "requests finds no proxy": ("requests", 0, "ProxyError: RemoteDisconnected", UNREACHABLE, "ProxyError"),
     "requests finds no server": ("requests", 0, "ConnectTimeout: HTTPS", UNREACHABLE, "ConnectTimeout"),

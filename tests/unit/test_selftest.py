@@ -87,7 +87,7 @@ def test_the_table_says_what_is_wrong_and_why() -> None:
     said = selftest.text(_REPORT._replace(rows=(wrong, skipped), left=("/os.pem",), problems=("stopped by SIGTERM",)))
 
     assert "curl, after: refuses, while all is well when it accepts: self-signed\\x1b[0m" in said
-    assert "node: permission denied" in said
+    assert "skipped, since this user cannot execute them: node\n" in said
     assert "not as before: /os.pem" in said
     assert "problem: stopped by SIGTERM" in said
     assert "NOT good" in said
