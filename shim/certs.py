@@ -202,7 +202,7 @@ def _certificate(path: str, der: bytes) -> Certificate:
     except _RefusedError:
         raise
     except Exception as error:
-        raise _RefusedError(f"no certificate that can be parsed: {_first_line(error)}") from error
+        raise _RefusedError("no certificate that can be parsed: it is damaged, or something else") from error
 
 
 def _describe(path: str, parsed: x509.Certificate) -> Certificate:
@@ -326,7 +326,7 @@ def _warnings(
     orphans = [each for each in accepted if "issued-by-another" in each.traits and each.issuer_id not in known]
     known |= subjects(*base) if orphans else set()
     reason = "its issuer is not trusted here: OpenSSL, requests and Python up to 3.12 refuse an intermediate alone"
-    return found + [(each, reason, "mount its root") for each in orphans if each.issuer_id not in known]
+    return found + [(each, reason, "mount its root beside it") for each in orphans if each.issuer_id not in known]
 
 
 def _until(certificates: tuple[Certificate, ...], now: float, *, warned: bool) -> int:
@@ -341,10 +341,6 @@ def timestamp(seconds: float) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _note(event: str, path: str, *, code: int = 0, **details: object) -> Note:

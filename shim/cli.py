@@ -125,7 +125,8 @@ def _report_bug(error: BaseException) -> None:
 def _stop_on_problems(settings: Config, problems: tuple[Note, ...]) -> None:
     if settings.stop and problems:
         code = min(note.code for note in problems)
-        raise STOP_ERRORS[code](f"{len(problems)} problems, and CA_SHIM_ON_ERROR=stop: see the lines above")
+        count = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise STOP_ERRORS[code](f"{count}, and CA_SHIM_ON_ERROR=stop: see the lines above")
 
 
 def _command(arguments: Sequence[str], environ: dict[str, str], started: float) -> int:

@@ -80,7 +80,7 @@ def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, r
         sources=(Source(families.BAKED), *(named or map(Source, families.DEFAULT_SOURCES))),
         user=values["CA_SHIM_USER"] or families.DEFAULT_USER,
         user_named=bool(values["CA_SHIM_USER"]),
-        stop=values["CA_SHIM_ON_ERROR"] == "stop",
+        stop=values["CA_SHIM_ON_ERROR"].lower() == "stop",
         off=not _SWITCH[values["CA_SHIM"].lower()],
         certifi=_paths(values["CA_SHIM_CERTIFI"]),
         bundle_dir=values["CA_SHIM_BUNDLE_DIR"].rstrip("/"),
@@ -106,7 +106,7 @@ def _check(values: Mapping[str, str]) -> None:
     wrong = []
     if values["CA_SHIM"].lower() not in _SWITCH:
         wrong.append("CA_SHIM is neither on nor off")
-    if values["CA_SHIM_ON_ERROR"] not in ("", "warn", "stop"):
+    if values["CA_SHIM_ON_ERROR"].lower() not in ("", "warn", "stop"):
         wrong.append("CA_SHIM_ON_ERROR is neither warn nor stop")
     for name in ("CA_SHIM_CERTS", "CA_SHIM_CERTIFI", "CA_SHIM_BUNDLE_DIR"):
         if any(not path.startswith("/") for path in _paths(values[name])):

@@ -18,13 +18,13 @@ class UsageError(ShimError):
 
 
 class RefusedError(ShimError):
-    """A mounted file was refused, and CA_SHIM_ON_ERROR=stop."""
+    """A block of a mounted file cannot be used, and CA_SHIM_ON_ERROR=stop."""
 
     code = 65
 
 
 class SourceMissingError(ShimError):
-    """A named source of CA files is missing or unreadable, and CA_SHIM_ON_ERROR=stop."""
+    """A named source is missing, unreadable or holds no CA, and CA_SHIM_ON_ERROR=stop."""
 
     code = 66
 
@@ -67,20 +67,20 @@ class ExitCode(Record):
 
 
 EXIT_CODES = (
-    ExitCode(0, "all well (`run`: the code of the application)"),
+    ExitCode(0, "all well; after `run` the codes are the application's own"),
     ExitCode(1, "`status`, `verify`, `selftest`: something is missing or refused"),
     ExitCode(2, "`status`: a store does not load"),
     ExitCode(3, "`plan --exit-code`: something would change"),
     ExitCode(64, "usage: the command line or a `CA_SHIM_` variable cannot be understood"),
-    ExitCode(65, "`CA_SHIM_ON_ERROR=stop`: a mounted file was refused"),
-    ExitCode(66, "`CA_SHIM_ON_ERROR=stop`: a named source is missing or unreadable"),
+    ExitCode(65, "`CA_SHIM_ON_ERROR=stop`: a block of a mounted file cannot be used"),
+    ExitCode(66, "`CA_SHIM_ON_ERROR=stop`: a named source is missing, unreadable or holds no CA"),
     ExitCode(67, "the user that the application should run as does not exist"),
     ExitCode(70, "a bug of ours, in a command that starts no application"),
-    ExitCode(71, "`CA_SHIM_ON_ERROR=stop`: a store could not be updated"),
+    ExitCode(71, "`CA_SHIM_ON_ERROR=stop`: a store could not be updated; `export`, `selftest`: nor a directory"),
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),
-    ExitCode(129, "`selftest` was hung up on, and has undone everything"),
+    ExitCode(129, "`selftest` was hung up on, and has undone what it did"),
     ExitCode(130, "interrupted by SIGINT before the application started, or in `selftest`"),
     ExitCode(143, "ended by SIGTERM before the application started, or in `selftest`"),
 )

@@ -34,7 +34,8 @@ def export(config: Config, environ: Mapping[str, str], target: str, now: float) 
             path = f"{config.root}{target}/{name}"
             apply.replace(path, content, writer.myself(), pem=len(bundle.fingerprints(content)))
     except (OSError, apply.StoreError) as error:
-        raise NotUpdatedError(f"{target} cannot be written ({error}): mount a writable volume there") from error
+        reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
+        raise NotUpdatedError(f"{target} cannot be written ({reason}): mount a writable volume there") from error
     return decision
 
 

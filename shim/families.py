@@ -192,6 +192,7 @@ SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 
 HOME = "/opt/ca-shim"  # ours, in the image; owned by root
 COMMAND = HOME + "/bin/ca-shim"
+LINK = "/usr/local/bin/ca-shim"
 WRAPPED = HOME + "/wrapped"  # programs that `ca-shim wrap` moved, under their old paths
 BAKED = HOME + "/certs.d"  # CA files baked into the image
 DEFAULT_SOURCES = ("/custom-certs", "/home/anchore/certs")  # the second is the chart's certStoreSecretName

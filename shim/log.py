@@ -25,7 +25,7 @@ class Event(Record):
 
 EVENTS = (
     Event("setting.unknown", "warning", "a CA_SHIM_ variable that does not exist, and the nearest that does"),
-    Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist"),
+    Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist, or holds no CA"),
     Event("source.unreadable", "warning", "part of a source cannot be read; nothing is removed in this run"),
     Event("source.limit", "warning", "the sources are larger than the limits; nothing is removed in this run"),
     Event("file.refused", "info", "a file holds no certificate, or is no regular file"),
@@ -87,7 +87,8 @@ def emit(event: str, **details: object) -> None:
     import structlog
 
     stamp = structlog.processors.TimeStamper("iso", utc=True)
-    render = structlog.dev.ConsoleRenderer() if os.isatty(2) else structlog.processors.JSONRenderer()
+    terminal = structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ, sort_keys=False)
+    render = terminal if os.isatty(2) else structlog.processors.JSONRenderer()
     logger = structlog.wrap_logger(_Stderr(), processors=[structlog.processors.add_log_level, stamp, _order, render])
     getattr(logger, _LEVELS[event])(event, **details)
 

@@ -65,7 +65,7 @@ COMMANDS = (
         "URL",
         "connect to servers: which store and client accepts them, and which issuer is missing",
         (*_READING, "--user", "--json"),
-        (0, 1),
+        (0, 1, 64, 67, 77),
         "verify https://registry.example.com harbor.example.com:8443",
     ),
     Command(
@@ -89,7 +89,7 @@ COMMANDS = (
         "",
         "prove on this image, with a throwaway CA, that every client trusts a mounted CA",
         (*_READING, "--user", "--json"),
-        (0, 1, 129, 130, 143),
+        (0, 1, 64, 67, 71, 77, 129, 130, 143),
         "selftest",
     ),
     Command(
@@ -120,10 +120,18 @@ class Parsed(NamedTuple):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that leaves the exit to `cli`."""
+    """A parser that leaves the exit to `cli`, and names the nearest word that it would have taken."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}: see {self.prog} --help")
+
+    def refuse(self, word: str, known: Sequence[str]) -> NoReturn:
+        """Raise UsageError for a word that nobody knows."""
+        from difflib import get_close_matches
+
+        nearest = get_close_matches(word, known, n=1, cutoff=0.5)
+        meant = f"did you mean {nearest[0]}? " if nearest else ""
+        raise UsageError(f"{self.prog} knows no {word!a}: {meant}see {self.prog} --help")
 
 
 class _Version(argparse.Action):
@@ -142,8 +150,16 @@ class _Version(argparse.Action):
 
 def parse(arguments: Sequence[str]) -> Parsed:
     """Parse a command line; raises UsageError. `--help` and `--version` print and exit, as everywhere."""
-    parser = _parser()
-    found = vars(parser.parse_args(arguments))
+    parser, commands = _parser()
+    names = [row.name for row in COMMANDS]
+    first = arguments[0] if arguments else "--help"
+    if first not in (*names, "-h", "--help", "--version"):
+        parser.refuse(first, names)
+    known, strange = parser.parse_known_args([first, *arguments[1:]])
+    found = vars(known)
+    if strange:
+        of_command = next(row for row in COMMANDS if row.name == found["command"])
+        commands[of_command.name].refuse(strange[0], [*of_command.options, "--root", "--help"])
     words = found.get("words") or []
     settings = {row.variable: found[row.variable] for row in SETTINGS if found.get(row.variable) is not None}
     words = words[1:] if words[:1] == ["--"] else words
@@ -151,7 +167,7 @@ def parse(arguments: Sequence[str]) -> Parsed:
     return Parsed(found["command"], settings, found.get("root") or "", words, **flags)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog=_NAME,
         description="Make every TLS client of this container trust the CA files mounted on it.",
@@ -164,9 +180,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", required=True, title="commands", metavar="COMMAND", parser_class=_Parser
     )
+    made = {row.name: commands.add_parser(row.name, help=row.meaning, **_help_of(row)) for row in COMMANDS}
     for row in COMMANDS:
-        _add_options(commands.add_parser(row.name, help=row.meaning, **_help_of(row)), row)
-    return parser
+        _add_options(made[row.name], row)
+    return parser, made
 
 
 _NAME = "ca-shim"

@@ -85,7 +85,7 @@ def untouched(intake: Intake, snapshot: Snapshot) -> bool:
 
     ours = snapshot.os.anchors or snapshot.os.state or any(each.files for each in snapshot.directories)
     blocks = any(BEGIN in store.content or store.leftover for store in snapshot.certifi)
-    return not (intake.files or intake.notes or ours or blocks)
+    return not (intake.files or intake.notes or intake.named or ours or blocks)
 
 
 def find(directories: tuple[Directory, ...], root: str, key: str, now: float) -> Receipt | None:

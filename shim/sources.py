@@ -27,6 +27,7 @@ class Intake(Record):
     files: tuple[tuple[str, bytes], ...]
     notes: tuple[Note, ...]
     complete: bool
+    named: tuple[str, ...] = ()  # the sources that somebody named: they should hold some CA
 
 
 def read(root: str, sources: tuple[Source, ...]) -> Intake:
@@ -34,7 +35,8 @@ def read(root: str, sources: tuple[Source, ...]) -> Intake:
     reader = _Reader(root)
     for source in sources:
         reader.read_source(source)
-    return Intake(tuple(reader.files), tuple(reader.notes), reader.complete)
+    named = tuple(source.path for source in sources if source.named)
+    return Intake(tuple(reader.files), tuple(reader.notes), reader.complete, named)
 
 
 class _Reader:

@@ -69,6 +69,14 @@ def test_install_stops_on_a_problem_when_asked(shim: Callable[..., Any], rhel: M
     assert shim("install", "--on-error", "stop", *certs)[0] == code
 
 
+def test_a_named_source_without_any_ca_is_a_problem(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount()
+
+    assert shim("install", "--on-error", "stop")[0] == 0
+    assert shim("install", "--on-error", "stop", "--certs", "/custom-certs")[0] == 66
+    assert shim("status", CA_SHIM_CERTS="/custom-certs")[0] == 1
+
+
 def test_of_several_problems_the_least_code_is_given(shim: Callable[..., Any], rhel: Machine) -> None:
     rhel.mount(bad=A.pem[:300])
 

@@ -91,6 +91,18 @@ def test_a_link_is_followed_and_the_file_behind_it_wrapped_once(image: Machine) 
     assert image.path("/usr/bin/anchore-manager").is_symlink()
 
 
+def test_ca_shim_is_on_path_where_nothing_else_of_that_name_is(image: Machine) -> None:
+    image.mkdir("/usr/local/bin")
+    run(image, ENTRY)
+    link = image.path(families.LINK)
+
+    assert str(link.readlink()) == families.COMMAND
+    link.unlink()
+    image.write(families.LINK, b"somebody's own")
+    run(image, ENTRY)
+    assert link.read_bytes() == b"somebody's own"
+
+
 def test_a_missing_program_is_named_and_skipped(image: Machine) -> None:
     assert run(image, "ng-enterprise", ENTRY)[0] == "ng-enterprise: not in this image, skipped"
 

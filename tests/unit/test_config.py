@@ -35,6 +35,7 @@ def test_an_empty_piece_of_a_list_is_nothing() -> None:
         pytest.param({"CA_SHIM_USER": ""}, "user", "anchore", id="an empty user is none"),
         pytest.param({"CA_SHIM_ON_ERROR": "stop"}, "stop", True, id="stop"),
         pytest.param({"CA_SHIM_ON_ERROR": "warn"}, "stop", False, id="warn"),
+        pytest.param({"CA_SHIM_ON_ERROR": "Stop"}, "stop", True, id="stop in capitals"),
         pytest.param({}, "stop", False, id="default on error"),
         pytest.param({"CA_SHIM": "off"}, "off", True, id="off"),
         pytest.param({"CA_SHIM": "OFF"}, "off", True, id="off in capitals"),
@@ -62,7 +63,7 @@ def test_the_root_directory_has_no_slash_at_its_end() -> None:
     ("environ", "sentence"),
     [
         pytest.param({"CA_SHIM": "maybe"}, "CA_SHIM is neither on nor off", id="switch"),
-        pytest.param({"CA_SHIM_ON_ERROR": "Stop"}, "CA_SHIM_ON_ERROR is neither warn nor stop", id="on error"),
+        pytest.param({"CA_SHIM_ON_ERROR": "halt"}, "CA_SHIM_ON_ERROR is neither warn nor stop", id="on error"),
         pytest.param({"CA_SHIM_CERTS": "certs"}, "CA_SHIM_CERTS has a path", id="relative source"),
         pytest.param({"CA_SHIM_CERTIFI": "/a:b"}, "CA_SHIM_CERTIFI has a path", id="relative certifi"),
         pytest.param({"CA_SHIM_BUNDLE_DIR": "run"}, "CA_SHIM_BUNDLE_DIR has a path", id="relative bundle directory"),

@@ -49,6 +49,12 @@ _ALONE = certificates.issue("leaf.test", ca=False)
 _OLD_LEAF = certificates.issue("leaf.test", issuer=_MIDDLE, ca=False, begins=-20, ends=-10)
 _OLD_MIDDLE = certificates.issue("Test intermediate", issuer=_ROOT, begins=-20, ends=-10)
 _OLD_ROOT = certificates.issue("Test root", begins=-20, ends=-10)
+_OLD_OTHER = certificates.issue("Other root", begins=-20, ends=-10)
+_NEW_ROOT = certificates.issue("Test root", begins=-5)
+_COMING_ROOT = certificates.issue("Test root", begins=5)
+_UNCROSSED = certificates.root("New root")
+_CROSSED = certificates.intermediate("New root", "Elder root")
+_CROSSED_LEAF = certificates.issue("leaf.test", issuer=_UNCROSSED, ca=False)
 _COMING = certificates.issue("leaf.test", issuer=_MIDDLE, ca=False, begins=5)
 
 _NO_ISSUER, _NO_LOCAL_ISSUER, _SELF_IN_CHAIN, _SELF, _EXPIRED, _EARLY, _NAME, _SIGNATURE = 2, 20, 19, 18, 10, 9, 62, 7
@@ -73,7 +79,31 @@ _CASES = {
         "intermediate-not-sent",
         "CN=Test intermediate",
     ),
-    "one certificate is sent, nothing is mounted": (_case(_NO_LOCAL_ISSUER, _LEAF), "issuer-unknown", "alone"),
+    "one certificate is sent, nothing is mounted": (
+        _case(_NO_LOCAL_ISSUER, _LEAF),
+        "issuer-unknown",
+        "no CA is mounted at all",
+    ),
+    "the CA of that name with the new key is mounted and not installed": (
+        _case(_SIGNATURE, _LEAF, _MIDDLE, held=(_ROOT,), mounted=(Mounted(_NEW_ROOT.parsed),)),
+        "not-installed",
+        "/custom-certs/ca.pem",
+    ),
+    "an expired CA and its successor are mounted": (
+        _case(_NO_LOCAL_ISSUER, _LEAF, _MIDDLE, mounted=(Mounted(_OLD_ROOT.parsed, "expired"), Mounted(_ROOT.parsed))),
+        "not-installed",
+        "not yet in this store",
+    ),
+    "a cross-signed CA is sent, and mounted as a root of its own": (
+        _case(_NO_LOCAL_ISSUER, _CROSSED_LEAF, _CROSSED, mounted=(Mounted(_UNCROSSED.parsed),)),
+        "not-installed",
+        "CN=New root",
+    ),
+    "the server's certificate is mounted, and no CA": (
+        _case(_NO_LOCAL_ISSUER, _LEAF, mounted=(Mounted(_LEAF.parsed, "it is a leaf"),)),
+        "leaf-mounted",
+        "/custom-certs/ca.pem",
+    ),
     "another intermediate is sent": (
         _case(_NO_LOCAL_ISSUER, _LEAF, certificates.root("Somebody else")),
         "intermediate-not-sent",
@@ -114,6 +144,16 @@ _CASES = {
     "the server's certificate has expired": (_case(_EXPIRED, _OLD_LEAF, _MIDDLE), "expired", "the server's"),
     "the intermediate has expired": (_case(_EXPIRED, _LEAF, _OLD_MIDDLE), "expired", "CN=Test intermediate"),
     "the root has expired": (_case(_EXPIRED, _LEAF, _MIDDLE, held=(_OLD_ROOT,)), "expired", "the trusted CA CN=Test"),
+    "the root has expired, and so has something else that is sent": (
+        _case(_EXPIRED, _LEAF, _MIDDLE, _OLD_OTHER, held=(_OLD_ROOT,)),
+        "expired",
+        "the trusted CA CN=Test root",
+    ),
+    "the root is not valid yet": (
+        _case(_EARLY, _LEAF, _MIDDLE, held=(_COMING_ROOT,)),
+        "not-yet-valid",
+        "CN=Test root is not valid before",
+    ),
     "it is not valid yet": (_case(_EARLY, _COMING, _MIDDLE), "not-yet-valid", "not valid before"),
     "the store does not load": (_case(NOT_LOADED, _LEAF), "store-unusable", "does not load"),
     "OpenSSL objects to something else": (_case(26, _LEAF), "refused", "what OpenSSL says"),
