@@ -62,7 +62,8 @@ class Clone:
         line = re.sub(r"\banchore-ca(?=[ :]|$)", _TAG, line)
         line = re.sub(r"\bca-shim-init\b", f"{_TAG}:init", line)
         line = re.sub(r"(--name|logs|restart|exec(?: -u anchore)?) anchore\b", rf"\1 {_NAME}", line)
-        line = line.replace("docker run -v", f"docker run -d --name {_NAME}-too -v").replace("/tmp/ca-shim", "../venv")
+        line = re.sub(r"docker run -(?=[ev] )", f"docker run -d --label={_NAME} -", line)  # they would not end
+        line = line.replace("/tmp/ca-shim", "../venv")
         line = line.replace("docker run ", f"docker run --network={self._network} ")
         for upstream, base in _bases().items():
             line = line.replace(upstream, base)
@@ -97,7 +98,8 @@ def clone(network: str, ca: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         dockerfile = re.sub(rf"^ARG {name}=.*$", f"ARG {name}={value}", dockerfile, flags=re.MULTILINE)
     (directory / "Dockerfile.example").write_text(dockerfile)
     yield Clone(directory, network)
-    docker("rm", "--force", "--volumes", _NAME, f"{_NAME}-too")
+    others = docker("ps", "--all", "--quiet", f"--filter=label={_NAME}").stdout.split()
+    docker("rm", "--force", "--volumes", _NAME, *others)
 
 
 @pytest.fixture(autouse=True)
