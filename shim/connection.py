@@ -119,6 +119,7 @@ def connect(server: Server) -> socket.socket:
     try:
         tunnel.connect()
     except http.client.HTTPException as error:
+        tunnel.close()
         raise OSError(f"the proxy answers something else than HTTP ({type(error).__name__})") from error
     return tunnel.sock
 

@@ -90,13 +90,14 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float) -
     except Exception as error:  # noqa: BLE001 - the parser has one for each of a stranger's ideas
         problem = f"{server.authority} sends what cannot be parsed as a certificate ({str(error)[:200]})"
         return Report(server, findings=(Finding("unreadable-certificate", problem, "have it reissued"),))
-    verdicts = tuple(_verdict(server, chain, store, now) for store in sight.stores)
+    verdicts = tuple(verdict_of(server, chain, store, now) for store in sight.stores)
     asked = tuple(_ask(server, sight, account))
     findings = dict.fromkeys(diagnosis.conclude(verdicts, asked, sight.lacking))
     return Report(server, chain, whole, verdicts, asked, tuple(findings))
 
 
-def _verdict(server: Server, chain: tuple[Link, ...], store: Store, now: float) -> Verdict:
+def verdict_of(server: Server, chain: tuple[Link, ...], store: Store, now: float) -> Verdict:
+    """Connect trusting exactly what a store holds; whatever the server does, it raises nothing."""
     if not store.content:
         problem = f"{store.path} ({store.name}) is missing, unreadable or empty"
         return Verdict(

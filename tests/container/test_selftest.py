@@ -12,6 +12,7 @@ from tests.lab.subject import Mount, Subject, events, lasting, named, once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.lab.rows import Row
 
@@ -72,8 +73,12 @@ def _stores(row: Row, subject: Subject) -> str:
     return subject.checksums(row.bundle, row.os_bundle, row.anchors, "/run/ca-shim/*.pem")
 
 
-def test_beside_a_running_application_every_byte_is_as_before(running: tuple[Row, Subject]) -> None:
+def test_beside_a_running_application_every_byte_is_as_before(
+    running: tuple[Row, Subject], mount: Mount, ca: Path
+) -> None:
+    """Whatever is mounted meanwhile."""
     row, subject = running
+    mount.hold(ca / "ca-b.pem")
     before = _stores(row, subject)
     result = subject.run(_SHIM, "selftest", user="0")
 

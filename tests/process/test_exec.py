@@ -344,6 +344,17 @@ def test_a_variable_that_switches_it_off_is_told(rhel: Machine) -> None:
     assert (done.stdout, [line["event"] for line in events(done.stderr)]) == (b"1000\n", ["shim.off"])
 
 
+@pytest.mark.parametrize("command", ["status", "plan"])
+def test_a_command_whose_output_nobody_takes_ends_as_otherwise(rhel: Machine, command: str) -> None:
+    words = [command, "--root", str(rhel.root)]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*PYTHON, "-m", "shim", *words], stdout=full, stderr=subprocess.PIPE, env=PATH, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_a_start_prints_one_summary_and_one_line_of_handover(rhel: Machine) -> None:
     rhel.mount(a=A.pem)
     names = [line["event"] for line in events(start(rhel, *ROOT, "true").stderr)]

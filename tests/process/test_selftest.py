@@ -61,7 +61,7 @@ def test_people_get_a_table(environ: dict[str, str], capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.splitlines()[-1] == "good"
 
 
-def test_mounted_cas_stay_in_the_bundles_that_clients_get(
+def test_mounted_cas_do_not_disturb_it(
     environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "certs").mkdir()
@@ -93,6 +93,17 @@ def test_without_any_temporary_directory_it_says_what_to_mount(
     monkeypatch.setattr(families, "BUNDLE_DIRECTORIES", ("/nowhere/ca-shim", "/proc/ca-shim-{uid}"))
 
     with pytest.raises(NotUpdatedError, match="mount a tmpfs"):
+        selftest.main(config.read(environ), environ, as_json=False)
+
+
+def test_it_does_not_work_where_others_could_exchange_its_files(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an emptyDir is: what root reads again there could be a CA of somebody else's."""
+    (tmp_path / "tmp").chmod(0o777)
+    monkeypatch.setattr(families, "BUNDLE_DIRECTORIES", ("{tmp}/ca-shim-{uid}",))
+
+    with pytest.raises(NotUpdatedError, match="writable and safe"):
         selftest.main(config.read(environ), environ, as_json=False)
 
 

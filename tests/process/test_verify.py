@@ -172,6 +172,39 @@ def test_a_certificate_that_cannot_be_parsed_is_told(environ: dict[str, str], mo
     ]
 
 
+def test_a_proxy_that_speaks_something_else_is_told(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_greet, args=(listener,))
+        thread.start()
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        code, document = _verify({**environ, "HTTPS_PROXY": proxy}, "192.0.2.1", capsys)
+        thread.join()
+
+    assert (code, _kinds(document)) == (1, ["unreachable"])
+    assert "something else than HTTP" in str(document["findings"])
+
+
+def _greet(listener: socket.socket) -> None:
+    other, _ = listener.accept()
+    with other:
+        other.sendall(b"SSH-2.0-x\r\n")
+        other.recv(4096)
+
+
+def test_a_connection_that_breaks_is_no_verdict_on_the_bundle(site: throwaway.Site, environ: dict[str, str]) -> None:
+    """The first connection shows the chain, and then the server is gone."""
+    with throwaway.serving([site.context]) as ports:
+        sight = probe.see(config.read(environ), environ, time.time())
+        real = connection.chain_of(Server("127.0.0.1", ports[0]))
+    store = sight.stores[0]
+    verdict = probe.verdict_of(Server("127.0.0.1", ports[0]), tuple(map(probe.link_of, real[0])), store, time.time())
+
+    assert verdict.finding is not None
+    assert verdict.finding.kind == "connection-refused"
+
+
 def test_people_get_a_text(environ: dict[str, str], port: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert probe.main(config.read(environ), environ, [f"127.0.0.1:{port}"], as_json=False) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import json
+import os
 import socket
 import ssl
 from typing import TYPE_CHECKING, Any
@@ -234,6 +235,25 @@ _PROXIES = {
 @pytest.mark.parametrize(("environ", "proxy"), _PROXIES.values(), ids=_PROXIES.keys())
 def test_the_proxy_is_the_one_that_clients_use(environ: Mapping[str, str], proxy: str) -> None:
     assert connection.server_of("registry.test:5000", environ).proxy == proxy
+
+
+def test_a_proxy_for_everything_serves_too() -> None:
+    assert connection.server_of("a.test", {"ALL_PROXY": "http://p.test:1"}).proxy == "p.test:1"
+
+
+@pytest.mark.parametrize("value", ["http://me:12/s3cret@p.test:1", "http://me:s3c@r/et@p.test", "http://me:s3 cret@p"])
+def test_a_proxy_that_cannot_be_read_is_a_usage_error_without_its_password(value: str) -> None:
+    with pytest.raises(UsageError) as error:
+        connection.server_of("a.test", {"HTTPS_PROXY": value})
+
+    assert "cret" not in str(error.value)
+
+
+def test_a_password_of_any_bytes_is_no_error() -> None:
+    proxy = os.fsdecode(b"http://me:s3cret%ff\xff@p.test:1")
+
+    with pytest.raises(UsageError, match="correct it"):
+        connection.server_of("a.test", {"HTTPS_PROXY": proxy})
 
 
 def test_a_net_may_be_exempt() -> None:

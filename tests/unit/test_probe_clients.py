@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import time
 from typing import TYPE_CHECKING
 
@@ -164,6 +165,27 @@ def test_a_bundle_in_no_known_place_has_no_interpreter() -> None:
 def _ask(tmp_path: Path, kind: str, script: str, server: Server = _SERVER, seconds: float = 10) -> Answer:
     program = _program(tmp_path / "client", f"#!/bin/sh\n{script}\n")
     return clients.ask(Client(_KINDS[kind], str(program)), server, {"PATH": "/usr/bin:/bin"}, None, seconds)
+
+
+def test_a_client_cannot_reach_the_terminal_of_whoever_asks(tmp_path: Path) -> None:
+    """What is pushed into root's terminal would be executed by root's shell."""
+    child, terminal = pty.fork()
+    if not child:
+        status, _ = clients.run(["/bin/sh", "-c", ": > /dev/tty"], {"PATH": "/usr/bin:/bin"}, None, 10)
+        (tmp_path / "status").write_text(str(status))
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(terminal)
+
+    assert (tmp_path / "status").read_text() != "0"
+
+
+def test_a_password_that_a_client_quotes_is_blanked(tmp_path: Path) -> None:
+    program = _program(tmp_path / "client", '#!/bin/sh\necho "curl: (5) no proxy: $https_proxy" >&2; exit 5\n')
+    environ = {"PATH": "/usr/bin:/bin", "https_proxy": "http://me:s3 cret@p.test:1"}
+    answer = clients.ask(Client(_KINDS["curl"], str(program)), _SERVER, environ, None, 10)
+
+    assert answer == Answer(UNREACHABLE, "curl: (5) no proxy: http://(user)@p.test:1")
 
 
 _WORDS = {
