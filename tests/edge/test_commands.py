@@ -14,7 +14,7 @@ import pytest
 from shim import become, cli, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
 from tests.certificates import Issued, issue, leaf, root
-from tests.edge.machine import ANCHORE, CERTIFI, SHIPPED, Machine, acting, needs_root
+from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, acting, needs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,6 +173,16 @@ def test_what_is_mounted_after_a_good_start_does_not_make_it_a_bad_one(
     assert (code, verdict) == (0, "as the last start left it; what is mounted now asks for something else")
 
 
+def test_a_store_that_is_not_as_the_start_left_it_lacks_what_is_missing(
+    shim: Callable[..., Any], rhel: Machine
+) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    rhel.write(CERTIFI, CERTIFI_BASE)
+
+    assert shim("status")[0] == 1
+
+
 def test_an_expired_ca_is_named_with_its_file_and_makes_no_start_a_bad_one(
     shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +213,7 @@ def test_a_bundle_that_nobody_reads_does_not_break_the_status(shim: Callable[...
     rhel.start()
     rhel.mount()
     shim("install")
-    rhel.write("/run/ca-shim/pip.pem", b"junk")
+    rhel.write("/run/ca-shim/pip.pem", A.pem + B.pem[:300])
 
     assert shim("status")[0] == 0
 

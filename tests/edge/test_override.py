@@ -146,6 +146,17 @@ def test_the_second_shim_of_a_chain_gives_what_the_first_gave(
     assert path is None or rhel.path(path).exists()
 
 
+def test_bundles_that_root_made_in_a_directory_of_its_own_serve_the_user_it_became(rhel: Machine) -> None:
+    rhel.path("/run").rmdir()
+    rhel.mount(a=A.pem)
+    made = rhel.start().variables
+    with acting(ANCHORE):
+        outcome = rhel.start({**made})
+
+    assert made == {"NODE_EXTRA_CA_CERTS": "/tmp/ca-shim-0/extra.pem"}
+    assert (outcome.variables, outcome.remembered) == (made, True)
+
+
 # Variables that somebody set
 
 

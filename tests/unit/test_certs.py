@@ -145,6 +145,13 @@ def test_a_bad_block_costs_no_other_block(bad: bytes) -> None:
     assert found(B.pem + bad + C.pem) == [B.sha256, C.sha256]
 
 
+def test_a_subject_that_looks_like_pem_is_refused_since_a_tool_may_print_it_into_a_bundle() -> None:
+    parsed = certs.parse((("/x.pem", issue("a -----BEGIN CERTIFICATE-----").pem),))
+
+    assert parsed.certificates == ()
+    assert [note.event for note in parsed.notes] == ["block.refused"]
+
+
 def test_hundreds_of_bad_blocks_do_not_flood_the_log() -> None:
     parsed = parse(HOLE * 500 + B.pem)
 

@@ -95,6 +95,17 @@ _CASES = {
         "not-installed",
         "not yet in this store",
     ),
+    "a successor with another key is installed beside the expired CA": (
+        _case(
+            _SIGNATURE,
+            _LEAF,
+            _MIDDLE,
+            held=(_ROOT,),
+            mounted=(Mounted(_OLD_ROOT.parsed, "expired"), Mounted(_ROOT.parsed)),
+        ),
+        "other-key",
+        "another key",
+    ),
     "a cross-signed CA is sent, and mounted as a root of its own": (
         _case(_NO_LOCAL_ISSUER, _CROSSED_LEAF, _CROSSED, mounted=(Mounted(_UNCROSSED.parsed),)),
         "not-installed",
