@@ -24,7 +24,7 @@ class RefusedError(ShimError):
 
 
 class SourceMissingError(ShimError):
-    """A named source is missing, unreadable or holds no CA, and CA_SHIM_ON_ERROR=stop."""
+    """A named source is missing, unreadable or holds no certificate, and CA_SHIM_ON_ERROR=stop."""
 
     code = 66
 
@@ -73,7 +73,7 @@ EXIT_CODES = (
     ExitCode(3, "`plan --exit-code`: something would change"),
     ExitCode(64, "usage: the command line or a `CA_SHIM_` variable cannot be understood"),
     ExitCode(65, "`CA_SHIM_ON_ERROR=stop`: a block of a mounted file cannot be used"),
-    ExitCode(66, "`CA_SHIM_ON_ERROR=stop`: a named source is missing, unreadable or holds no CA"),
+    ExitCode(66, "`CA_SHIM_ON_ERROR=stop`: a named source is missing, unreadable or holds no certificate"),
     ExitCode(67, "the user that the application should run as does not exist"),
     ExitCode(70, "a bug of ours, in a command that starts no application"),
     ExitCode(71, "`CA_SHIM_ON_ERROR=stop`: a store could not be updated; `export`, `selftest`: nor a directory"),

@@ -25,7 +25,7 @@ class Event(Record):
 
 EVENTS = (
     Event("setting.unknown", "warning", "a CA_SHIM_ variable that does not exist, and the nearest that does"),
-    Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist, or holds no CA"),
+    Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist, or holds no certificate"),
     Event("source.unreadable", "warning", "part of a source cannot be read; nothing is removed in this run"),
     Event("source.limit", "warning", "the sources are larger than the limits; nothing is removed in this run"),
     Event("file.refused", "info", "a file holds no certificate, or is no regular file"),

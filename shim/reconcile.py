@@ -82,8 +82,9 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
             details = (("certificates", len(kept)), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
-    if intake.named and intake.complete and not wanted:
-        details = (("file", ":".join(intake.named)), ("reason", "no CA was found there"), ("remedy", "mount CA files"))
+    if intake.named and intake.complete and not parsed.certificates:
+        reason = "no certificate was found there"
+        details = (("file", ":".join(intake.named)), ("reason", reason), ("remedy", "mount CA files"))
         notes.append(Note("source.missing", details, code=66))
     return Decision(tuple(wanted), tuple(notes), judged.until)
 

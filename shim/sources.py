@@ -27,7 +27,7 @@ class Intake(Record):
     files: tuple[tuple[str, bytes], ...]
     notes: tuple[Note, ...]
     complete: bool
-    named: tuple[str, ...] = ()  # the sources that somebody named: they should hold some CA
+    named: tuple[str, ...] = ()  # the sources that somebody named: they should hold something
 
 
 def read(root: str, sources: tuple[Source, ...]) -> Intake:

@@ -14,6 +14,7 @@ _STOP = {"CA_SHIM_ON_ERROR": "stop"}
     ("sources", "code"),
     [
         ("/nowhere", 66),
+        ("/ca/odd/empty.pem", 66),
         ("/ca/odd/broken-block.pem", 65),
         ("/ca/odd/truncated-block.pem", 65),
         ("/ca/odd/expired.pem", 0),
