@@ -108,7 +108,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
 ) -> Outcome:
     from shim import apply, plan, report
 
-    snapshot = with_loadable_settings(snapshot)
+    found, snapshot = snapshot, with_loadable_settings(snapshot)
     first, failed, changes = snapshot, dict[str, str](), 0
     for _ in range(_MAX_ROUNDS):
         planned = plan.make(decision.wanted, snapshot, failed)
@@ -116,7 +116,8 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
             break
         changes += len(planned.steps)
         failed.update(apply.carry_out(planned, config.root, _lock_directory(planned, snapshot)))
-        snapshot = with_loadable_settings(host.look(config, environ, command))
+        found = host.look(config, environ, command)
+        snapshot = with_loadable_settings(found)
     notes = (
         *decision.notes,
         *report.changes(decision.wanted, first, snapshot, planned, failed),
@@ -132,7 +133,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
             (store.path, "override" if store.override else "in place") for store in planned.stores if store.path
         ),
     )
-    _remember(config, intake, host.look(config, environ, command), outcome, decision.until)
+    _remember(config, intake, found, outcome, decision.until)
     return outcome
 
 
