@@ -226,8 +226,10 @@ def _loadable(pems: Sequence[bytes]) -> list[bool]:
 
 def loads(content: bytes) -> bool:
     """Say whether clients get something out of a bundle: OpenSSL loads it, and every certificate that we see in it."""
-    held = bundle.fingerprints(content)
-    return bool(held) and _loads(content, len(held))
+    items = bundle.items(content)
+    if len(items) > _PIECE:
+        return all(loadable([item.pem for item in items]))
+    return bool(items) and _loads(content, len(items))
 
 
 def _loads(content: bytes, count: int) -> bool:

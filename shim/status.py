@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from shim.application import View
     from shim.config import Config
+    from shim.families import Variable
+    from shim.snapshot import Snapshot
 
 WELL, MISSING, BROKEN = 0, 1, 2  # exit codes
 INSTALLED, BY_OVERRIDE, ABSENT, WITHDRAWN, REFUSED = "installed", "by override", "missing", "withdrawn", "refused"
@@ -91,39 +93,69 @@ def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
     )
 
 
+class _Facts(Record):
+    """What the states follow from."""
+
+    root: str
+    snapshot: Snapshot
+    wanted: frozenset[str]
+    here: frozenset[str]  # wanted, and taken by the operating system's store
+    pointed: Mapping[Variable, str]  # the bundle of each variable that the application has
+    settled: frozenset[str]
+
+
 def _stores(root: str, view: View) -> Iterator[Store]:
     """Give the system's store, each certifi, then every bundle that a variable points to, and the rest of ours."""
-    snapshot, settled = view.snapshot, receipt.settled(view.snapshot, root)
-    wanted, ours = plan.fingerprints(view.decision.wanted), verify.ours(snapshot)
-    here = plan.fingerprints(plan.wanted_in(view.decision.wanted, snapshot.os))
-    pointed = {row: view.environ[row.name] for row in families.VARIABLES if view.environ.get(row.name)}
-    instead = {row.when: path for row, path in pointed.items()}
+    facts = _Facts(
+        root=root,
+        snapshot=view.snapshot,
+        wanted=plan.fingerprints(view.decision.wanted),
+        here=plan.fingerprints(plan.wanted_in(view.decision.wanted, view.snapshot.os)),
+        pointed={row: view.environ[row.name] for row in families.VARIABLES if view.environ.get(row.name)},
+        settled=receipt.settled(view.snapshot, root),
+    )
+    shipped = list(_shipped(facts))
+    yield from shipped
+    yield from _chosen(facts, {store.path for store in shipped})
+    yield from _unread(facts)
+
+
+def _shipped(facts: _Facts) -> Iterator[Store]:
+    ours, snapshot = verify.ours(facts.snapshot), facts.snapshot
+    instead = {row.when: path for row, path in facts.pointed.items()}
     if path := snapshot.os.path:
-        store = _store(path, "operating system", snapshot.os.content, settled)
-        replaced_by = instead.get("os overridden", "")
-        yield store._replace(replaced_by=replaced_by, takes=here, refuses=wanted - here, ours=ours[path])
+        store = _store(path, "operating system", snapshot.os.content, facts)
+        store = store._replace(takes=facts.here, refuses=facts.wanted - facts.here, ours=ours[path])
+        yield store._replace(replaced_by=instead.get("os overridden", ""))
     for each in snapshot.certifi:
-        store = _store(each.path, each.found, each.content, settled)
-        replaced_by = instead.get("python overridden", "")
-        yield store._replace(replaced_by=replaced_by, takes=wanted, ours=ours.get(each.path, _NONE))
-    known = {snapshot.os.path, *(store.path for store in snapshot.certifi)}
-    for path in (each for each in dict.fromkeys(pointed.values()) if each not in known):
-        rows = [row for row, value in pointed.items() if value == path]
-        content = host.bundle_behind(root, rows[0], path) or b""
-        store = _store(path, ", ".join(row.name for row in rows), content, settled)
-        store = store._replace(loads=store.loads or (rows[0].base == "nothing" and path in settled))
-        yield store._replace(takes=here if rows[0].base == "os" else wanted, ours=_marked(content))
-    for directory in snapshot.directories:
+        store = _store(each.path, each.found, each.content, facts)
+        store = store._replace(takes=facts.wanted, ours=ours.get(each.path, _NONE))
+        yield store._replace(replaced_by=instead.get("python overridden", ""))
+
+
+def _chosen(facts: _Facts, known: set[str]) -> Iterator[Store]:
+    for path in (each for each in dict.fromkeys(facts.pointed.values()) if each not in known):
+        rows = [row for row, value in facts.pointed.items() if value == path]
+        content = host.bundle_behind(facts.root, rows[0], path) or b""
+        store = _store(path, ", ".join(row.name for row in rows), content, facts)
+        empty = rows[0].base == "nothing" and store.settled  # it adds to its client's own roots
+        takes = facts.here if rows[0].base == "os" else facts.wanted
+        yield store._replace(loads=store.loads or empty, takes=takes, ours=_marked(content))
+
+
+def _unread(facts: _Facts) -> Iterator[Store]:
+    for directory in facts.snapshot.directories:
         bundles = {f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")}
         for path, content in bundles.items():
-            if path not in pointed.values() and bundle.fingerprints(content):
-                store = _store(path, "an override bundle that no variable points to", content, settled)
-                yield store._replace(takes=wanted & bundle.fingerprints(content), ours=_marked(content), read=False)
+            held = bundle.fingerprints(content)
+            if path not in facts.pointed.values() and held:
+                store = _store(path, "an override bundle that no variable points to", content, facts)
+                yield store._replace(takes=facts.wanted & held, ours=_marked(content), read=False)
 
 
-def _store(path: str, found: str, content: bytes, settled: frozenset[str]) -> Store:
+def _store(path: str, found: str, content: bytes, facts: _Facts) -> Store:
     """What was read is what is loaded: OpenSSL would wait for a FIFO, and open what has been exchanged meanwhile."""
-    return Store(path, found, content, apply.loads(content), path in settled)
+    return Store(path, found, content, apply.loads(content), path in facts.settled)
 
 
 def _marked(content: bytes) -> frozenset[str]:
