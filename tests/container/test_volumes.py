@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab import pods
 from tests.lab.docker import docker
-from tests.lab.subject import Mount, Subject, fingerprints, lasting, named, probe_options
+from tests.lab.subject import Mount, Subject, facts, fingerprints, lasting, named, probe_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,30 @@ def rotation(
         volume.update({"team/b.pem": (ca / "ca-b.pem").read_bytes()})
         pod.restart()
         yield Rotation(target, first, _inquire(pod, target))
+
+
+def test_the_charts_own_directory_is_rotated_by_install_without_a_restart(
+    network: str, ca: Path, tmp_path: Path
+) -> None:
+    """Anchore's entrypoint has pointed requests to a copy of its own, which no `install` would ever bring up to date."""
+    tmp_path.chmod(0o755)
+    volume = Mount(tmp_path / "certs")
+    volume.hold(ca / "ca-a.pem")
+    target = pods.target(_TARGET)
+    option = f"--volume={volume.directory}:/home/anchore/certs:ro"
+    options = (*probe_options(network), pods.questions_option(), option, "--user=0")
+    with lasting(target.image, options=options) as pod:
+        pod.wait_until_ready()
+        environ = facts(pod.logs().stdout)["environ"]
+        volume.hold(ca / "ca-b.pem")
+        installed = pod.run("/opt/ca-shim/bin/ca-shim", "install", user="0")
+        status = pod.run("/opt/ca-shim/bin/ca-shim", "status", user="1000")
+        answers = pods.Answers(pod.run(*target.questions.split()), target.clients)
+
+    assert "REQUESTS_CA_BUNDLE" not in str(environ)
+    assert (installed.status, status.status, status.stdout.splitlines()[-1]) == (0, 0, "all well")
+    assert answers.unknown == target.everyone("trusted")
+    assert answers.private == target.everyone("refused")
 
 
 def test_every_file_of_a_kubernetes_volume_is_trusted_once(rotation: Rotation, ca: Path) -> None:
