@@ -56,7 +56,7 @@ def rotation(
 def test_the_charts_own_directory_is_rotated_by_install_without_a_restart(
     network: str, ca: Path, tmp_path: Path
 ) -> None:
-    """Anchore's entrypoint has pointed requests to a copy of its own, which no `install` would ever bring up to date."""
+    """Anchore's entrypoint has pointed requests to a copy of its own, which `install` cannot bring up to date."""
     tmp_path.chmod(0o755)
     volume = Mount(tmp_path / "certs")
     volume.hold(ca / "ca-a.pem")
