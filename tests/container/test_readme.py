@@ -63,7 +63,6 @@ class Clone:
         line = re.sub(r"\bca-shim-init\b", f"{_TAG}:init", line)
         line = re.sub(r"(--name|logs|restart|exec(?: -u anchore)?) anchore\b", rf"\1 {_NAME}", line)
         line = re.sub(r"docker run -(?=[ev] )", f"docker run -d --label={_NAME} -", line)  # they would not end
-        line = line.replace("/tmp/ca-shim", "../venv")
         line = line.replace("docker run ", f"docker run --network={self._network} ")
         for upstream, base in _bases().items():
             line = line.replace(upstream, base)
