@@ -6,7 +6,6 @@ session: what counts is what the last start left, for whom it left it.
 
 from __future__ import annotations
 
-import os
 import shlex
 
 from shim import families, host, reconcile, sources
@@ -42,16 +41,12 @@ def view(config: Config, environ: Mapping[str, str], now: float) -> View:
 def _left(root: str, snapshot: Snapshot) -> dict[str, str]:
     """Give the variables that starts have left in env files, of which the last has the last word."""
     files = {f"{each.path}/env": dict(each.files).get("env", b"") for each in snapshot.directories}
-    present = sorted((path for path in files if os.path.isfile(root + path)), key=lambda path: _time(root + path))
+    present = sorted(files, key=lambda path: host.changed_at(root + path))
     lines = (line for path in present for line in files[path].decode("utf-8", "surrogateescape").splitlines())
     words = (word for line in lines if line.startswith("export ") for word in _words(line))
     pairs = (word.partition("=") for word in words)
     known = {*(row.name for row in families.VARIABLES), families.CERT_DIR}
     return {name: value for name, equals, value in pairs if equals and name in known}
-
-
-def _time(path: str) -> int:
-    return os.lstat(path).st_mtime_ns
 
 
 def _words(line: str) -> list[str]:

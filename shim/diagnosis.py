@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from shim import families
-from shim.answers import ACCEPTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
+from shim.answers import ACCEPTED, NOT_CONNECTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
 from shim.certs import timestamp
 
 TYPE_CHECKING = False
@@ -149,7 +149,8 @@ def conclude(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: t
     accepted = (each.store for each in verdicts if each.failure is None and not each.store.variable)
     accepting = [store.path for store in sorted(accepted, key=lambda store: not store.in_force)]  # the hidden ones last
     for each in counting:
-        if each.failure and each.store.variable and not each.store.ours and accepting:
+        refuses = each.failure and each.failure.code != NOT_CONNECTED
+        if refuses and each.store.variable and not each.store.ours and accepting:
             variable, path = each.store.variable, each.store.path
             problem = f"{variable} points to {path}, which hides {accepting[-1]}, where the server is accepted"
             remedy = f"unset {variable}; or start the application through ca-shim, which merges the two"

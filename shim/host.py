@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 
 from shim import bundle, families, interpreters, reading, writer
 from shim.snapshot import ANCHOR_PREFIX, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
@@ -47,9 +46,17 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
 def uid_of_last_start(config: Config, environ: Mapping[str, str]) -> int:
     """Give the user whose start has left bundles last; our own when none has. Whoever asks gets the same answer."""
     found = [(config.root + path, uid) for path, uid in _bundle_directories(config, environ, None).items()]
-    left = ((f"{path}/{name}", uid) for path, uid in found for name in ("env", RECEIPT))
-    times = {(os.lstat(path).st_mtime_ns, uid) for path, uid in left if os.path.isfile(path)}
-    return max(times)[1] if times else os.geteuid()
+    times = {(changed_at(f"{path}/{name}"), uid) for path, uid in found for name in ("env", RECEIPT)}
+    latest, uid = max(times, default=(0, 0))
+    return uid if latest else os.geteuid()
+
+
+def changed_at(path: str) -> int:
+    """Give when a file was written last, in nanoseconds since the epoch; 0 when there is none."""
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def is_safe_directory(path: str, uid: int) -> bool:
@@ -221,12 +228,18 @@ def _bundle_directories(config: Config, environ: Mapping[str, str], uid: int | N
     found: dict[str, int] = {}
     for name in names:
         parent, start = os.path.split(name.partition("{uid}")[0])
-        with suppress(OSError):
-            for each in os.listdir(config.root + parent):
-                path = f"{parent}/{each}"
-                if each.startswith(start) and name.replace("{uid}", each[len(start) :]) == path:
-                    found[path] = os.lstat(config.root + path).st_uid
+        for path in (f"{parent}/{each}" for each in interpreters.names(config.root + parent) if each.startswith(start)):
+            owner = _owner_of(config.root + path)
+            if owner is not None and name in (path, f"{parent}/{start}{{uid}}"):
+                found[path] = owner
     return found
+
+
+def _owner_of(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def _directory(root: str, path: str, uid: int) -> Directory | None:

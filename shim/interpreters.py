@@ -102,13 +102,14 @@ def _expand(root: str, pattern: str) -> list[str]:
         paths = [
             f"{path}/{name}"
             for path in paths
-            for name in _names(root + path)
+            for name in names(root + path)
             if name.startswith(head) and name.endswith(tail)
         ]
     return [path for path in paths if os.path.isfile(root + path)]
 
 
-def _names(directory: str) -> list[str]:
+def names(directory: str) -> list[str]:
+    """Give the sorted names in a directory, none when it cannot be listed."""
     try:
         return sorted(os.listdir(directory))
     except OSError:

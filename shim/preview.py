@@ -52,8 +52,9 @@ def _lines(planned: Plan, wanted: int) -> Iterator[str]:
     rows += [("fail", store, reason) for store, reason in planned.unserved]
     yield from (f"{action:10}{what}  ({why})" for action, what, why in rows)
     count = len(planned.steps)
-    nothing = "nothing to do: " + ("every store is as wanted" if wanted else "no CA is mounted")
-    yield f"{count} {'step' if count == 1 else 'steps'} to take" if count else nothing
+    nothing = "nothing can be done" if planned.unserved else "nothing to do"
+    why = "see above" if planned.unserved else "every store is as wanted" if wanted else "no CA can be used"
+    yield f"{count} {'step' if count == 1 else 'steps'} to take" if count else f"{nothing}: {why}"
 
 
 _WHY_SET = {row.name: f"read by {row.clients}" for row in families.VARIABLES} | {

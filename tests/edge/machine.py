@@ -152,8 +152,8 @@ class Machine:
 
     def plan(self, environ: Mapping[str, str] | None = None, now: float = NOW, **variables: str) -> Plan:
         """Give what a start would do."""
-        _, todo = preview.make(self.config(**variables), environ or {}, (), now)
-        return todo
+        _, planned = preview.make(self.config(**variables), environ or {}, (), now)
+        return planned
 
     def tree(self, *, but: Sequence[str] = ("receipt", "lock", "calls")) -> dict[str, tuple[int, int, int, bytes]]:
         """Give all that is on the machine: mode, owner, group and content by path, without files of these names."""

@@ -100,7 +100,15 @@ def test_plan_gives_its_exit_code_when_something_would_change(shim: Callable[...
 
 
 def test_plan_says_so_when_there_is_nothing_to_do(shim: Callable[..., Any]) -> None:
-    assert shim("plan")[1] == "nothing to do: no CA is mounted\n"
+    assert shim("plan")[1] == "nothing to do: no CA can be used\n"
+
+
+def test_plan_does_not_call_well_what_cannot_be_served(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.path(rhel.family.tool).unlink()
+    shim("install", "--bundle-dir", "/absent/bundles")
+
+    assert shim("plan", "--bundle-dir", "/absent/bundles")[1].splitlines()[-1] == "nothing can be done: see above"
 
 
 def test_plan_as_json_is_one_document(shim: Callable[..., Any], rhel: Machine) -> None:

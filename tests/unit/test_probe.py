@@ -18,6 +18,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from shim import connection, diagnosis, probe
 from shim.answers import (
     ACCEPTED,
+    NOT_CONNECTED,
     NOT_LOADED,
     REFUSED,
     UNCLEAR,
@@ -320,6 +321,12 @@ def _verdict(path: str, failure: Failure | None = None, **fields: Any) -> Verdic
 
 def _kinds(*verdicts: Verdict, asked: tuple[Asked, ...] = (), lacking: tuple[str, ...] = ()) -> list[str]:
     return [finding.kind for finding in diagnosis.conclude(verdicts, asked, lacking)]
+
+
+def test_a_connection_that_broke_hides_no_store() -> None:
+    broken = _verdict("/own.pem", Failure(NOT_CONNECTED, "reset"), variable="REQUESTS_CA_BUNDLE")
+
+    assert "variable-hides-stores" not in _kinds(_verdict("/os"), _verdict("/certifi", in_force=False), broken)
 
 
 def test_a_variable_that_hides_a_store_is_named_with_the_store() -> None:
