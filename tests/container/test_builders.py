@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.lab import derived, images
-from tests.lab.docker import PREFIX
+from tests.lab.docker import OWN_PREFIX
 from tests.lab.places import ROOT
 from tests.lab.shell import attempt
 from tests.lab.subject import once
 from tests.lab.wheels import fetch_runtime
 
-_TAG = f"{PREFIX}/buildkit"
+_TAG = f"{OWN_PREFIX}/buildkit"
 _TREE = (
     "cd /opt/ca-shim && find . -type f -exec sha256sum {} + | sort -k 2; find . ! -type f -printf '%p %m %l\\n' | sort"
 )

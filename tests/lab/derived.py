@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from . import images
-from .docker import PREFIX, docker
+from .docker import OWN_PREFIX, docker
 from .places import CACHE, ROOT, digest
 from .rows import ROWS, Row
 from .shell import CommandError, run, say
@@ -33,13 +33,13 @@ def image(one: Row, *settings: str) -> str:
     user = () if one.anchore else ("CA_SHIM_USER=root",)
     short = f"derived:{one.name}" + "".join(f"-{value.rpartition('=')[2]}" for value in settings)
     arguments = (f"ANCHORE_IMAGE={images.anchore(one)}", *user, *settings)
-    return _build(f"{PREFIX}/{short}", arguments)
+    return _build(f"{OWN_PREFIX}/{short}", arguments)
 
 
 @functools.cache
 def runtime(python: str) -> str:
     """The runtime stage alone, made by this Python."""
-    return _build(f"{PREFIX}/runtime:{python}", (), f"PYTHON_IMAGE={images.python(python)}", "--target=runtime")
+    return _build(f"{OWN_PREFIX}/runtime:{python}", (), f"PYTHON_IMAGE={images.python(python)}", "--target=runtime")
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .places import ROOT, digest
 from .shell import Result, attempt, run
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 PREFIX = "ca-shim-test"
+# What is made of the repository itself: two clones on one machine keep their images apart.
+OWN_PREFIX = f"{PREFIX}/{digest(str(ROOT))}"
 _RECIPE = "ca-shim-test.recipe"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import derived, images
-from .docker import PREFIX, docker
+from .docker import OWN_PREFIX, docker
 from .places import CONTEXT, ROOT
 from .shell import CommandError, Result
 from .subject import CLIENTS, Event, events, fingerprints, probe_options, verdicts
@@ -189,7 +189,7 @@ class KubernetesVolume:
 def _derived_ui() -> str:
     """The UI's image, derived as the README says; the runtime stage comes from the builder's cache."""
     derived.image(derived.row("4.5-ubi9"))  # fetches what the runtime stage installs
-    tag = f"{PREFIX}/derived:ui"
+    tag = f"{OWN_PREFIX}/derived:ui"
     arguments = (f"PYTHON_IMAGE={images.python('3.11')}", f"ANCHORE_IMAGE={images.ui()}", "CA_SHIM_USER=node")
     values = [f"--build-arg={argument}" for argument in arguments]
     result = docker("build", "--tag", tag, "--file", ROOT / "Dockerfile.example", *values, ROOT, timeout=900)
