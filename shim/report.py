@@ -40,7 +40,7 @@ def _stores(planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
     for store, reason in overridden.items():
         yield Note("store.overridden", (("store", store), ("reason", reason)))
     for store, reason in failed.items():
-        if store not in overridden:
+        if store not in overridden and store not in dict(planned.unserved):
             yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)))
 
 

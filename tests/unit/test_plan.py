@@ -419,4 +419,6 @@ def test_a_variable_that_points_to_the_overridden_system_bundle_starts_from_it_w
 def test_the_steps_come_store_by_store_and_the_override_last() -> None:
     made = make(machine(RHEL, certifi()), A)
 
-    assert list(dict.fromkeys(step.store for step in made.steps)) == [RHEL.path, CERTIFI, RUN.path]
+    stores = [RHEL.path, CERTIFI, "/run/ca-shim/extra.pem", "/run/ca-shim/env"]
+
+    assert list(dict.fromkeys(step.store for step in made.steps)) == stores
