@@ -11,7 +11,6 @@ import time
 from shim import bundle, loading, log, reading, signals, writer
 from shim import plan as plans
 from shim.host import LOCK
-from shim.snapshot import TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,6 +76,9 @@ def _make_directory(path: str) -> None:
     try:
         os.mkdir(path)
         os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is: the application's user must read what is in it
+    except FileNotFoundError:
+        _make_directory(os.path.dirname(path))
+        _make_directory(path)
     except FileExistsError:
         status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -109,7 +111,7 @@ def replace(path: str, content: bytes, owner: writer.Owner, *, durable: bool = T
 
     The owner's own file keeps its mode and group. Raises OSError, and then the old file stands.
     """
-    temporary = path + TEMPORARY
+    temporary = writer.temporary_of(path)
     with writer.Acting(owner):
         before = _status(path)
         unlink(temporary)
@@ -145,14 +147,22 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _restore(descriptor: int, before: os.stat_result | None) -> None:
-    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange."""
+    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange.
+
+    Where the group cannot be kept and everybody may read the file, it gets our group, which may not write it.
+    """
     now = os.fstat(descriptor)
     if before is None or not stat.S_ISREG(before.st_mode) or before.st_uid != now.st_uid:
         os.fchmod(descriptor, 0o644)
         return
-    if now.st_gid != before.st_gid:
+    mode = before.st_mode & 0o777
+    try:
         os.fchown(descriptor, -1, before.st_gid)
-    os.fchmod(descriptor, before.st_mode & 0o777)
+    except PermissionError:
+        if not mode & stat.S_IROTH:
+            raise
+        mode &= ~stat.S_IWGRP
+    os.fchmod(descriptor, mode)
 
 
 def _sync_directory(path: str) -> None:

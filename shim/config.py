@@ -113,6 +113,8 @@ def _check(values: Mapping[str, str]) -> None:
             wrong.append(f"{name} has a path that does not start with /")
         if any(ord(character) < 0x20 for character in values[name]):  # noqa: PLR2004 - ASCII control characters
             wrong.append(f"{name} has a control character")
+    if ":" in values["CA_SHIM_BUNDLE_DIR"]:
+        wrong.append("CA_SHIM_BUNDLE_DIR is one directory, without a colon")
     if wrong:
         raise UsageError("; ".join(wrong) + ": correct the variable or the option")
 

@@ -210,6 +210,10 @@ BUNDLE_DIRECTORIES = (
 )
 
 
+# The kubelet mounts it from a directory that it names after the pod and the container, and keeps when that restarts.
+TERMINATION_LOG = "/dev/termination-log"
+
+
 class Variable(Record):
     """An environment variable by which clients are pointed at a bundle."""
 

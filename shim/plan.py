@@ -209,7 +209,7 @@ def plan_certifi(
         return StorePlan(store.path, override=reason if added or removed else "", added=added, removed=removed)
     steps = []
     if store.leftover:
-        steps.append(Step("remove", store.path, store.path + TEMPORARY, "left by a killed start", owner=store.owner))
+        steps.append(Step("remove", store.path, store.leftover, "left by a killed start", owner=store.owner))
     if content != store.content:
         count = len(bundle.fingerprints(content))
         why = "wanted and missing" if added else "no longer wanted" if removed else "written differently"
@@ -393,6 +393,7 @@ def _unserved(
     if directory:
         paths = (f"{directory.path}/{name}" for name in files)
         return [(path, source.failed[path]) for path in paths if path in source.failed]
-    nowhere = "no directory for override bundles is usable"
+    why = source.snapshot.nowhere
+    nowhere = "no directory for override bundles is usable" + (f" ({why})" if why else "")
     overridden = [(store.path, f"{store.override}; and {nowhere}") for store in stores if store.override]
     return overridden or [(name, nowhere) for name in variables if files]

@@ -72,7 +72,7 @@ def _pieces(config: Config, intake: Intake, snapshot: Snapshot) -> Iterator[str 
     yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
     yield from snapshot.os.blocklist
     for store in sorted(snapshot.certifi):
-        yield from (store.path, store.content, str(store.leftover))
+        yield from (store.path, store.content, store.leftover)
     for directory in snapshot.directories:
         yield from (piece for file in directory.files for piece in (directory.path, *file))
     for setting in snapshot.settings:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from shim.writer import Owner
 
 ANCHOR_PREFIX = "ca-shim-"
-TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+TEMPORARY = ".ca-shim-new"  # in the name of a file that is being written
 
 
 class OsStore(Record):
@@ -34,7 +34,7 @@ class CertifiStore(Record):
     content: bytes
     owner: Owner | None
     blocked: str
-    leftover: bool  # a temporary file of a killed start lies beside it
+    leftover: str  # the temporary file of a killed start beside it, "" when there is none
 
 
 class Directory(Record):
@@ -66,6 +66,7 @@ class Snapshot(Record):
     curl_needs_bundle: bool
     go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
     alone: bool = True  # no application is running that reads our bundles
+    nowhere: str = ""  # why places for bundles cannot be used
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:

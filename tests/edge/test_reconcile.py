@@ -399,7 +399,7 @@ def test_a_half_written_file_of_a_killed_start_is_gone_after_the_next(machine: M
     machine.mount(a=A.pem)
     machine.start()
     anchor = f"{machine.family.anchors}/ca-shim-a-{A.sha256[:12]}.crt"
-    half = machine.write((anchor if name == "anchor" else name) + ".ca-shim-new", b"half")
+    half = machine.write((anchor if name == "anchor" else name) + ".ca-shim-new-0", b"half")
     machine.start()
 
     assert not half.exists()

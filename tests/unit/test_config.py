@@ -67,6 +67,7 @@ def test_the_root_directory_has_no_slash_at_its_end() -> None:
         pytest.param({"CA_SHIM_CERTS": "certs"}, "CA_SHIM_CERTS has a path", id="relative source"),
         pytest.param({"CA_SHIM_CERTIFI": "/a:b"}, "CA_SHIM_CERTIFI has a path", id="relative certifi"),
         pytest.param({"CA_SHIM_BUNDLE_DIR": "run"}, "CA_SHIM_BUNDLE_DIR has a path", id="relative bundle directory"),
+        pytest.param({"CA_SHIM_BUNDLE_DIR": "/a:/b"}, "CA_SHIM_BUNDLE_DIR is one", id="two bundle directories"),
         pytest.param({"CA_SHIM_BUNDLE_DIR": "/run\nX=1"}, "CA_SHIM_BUNDLE_DIR has a control", id="newline"),
         pytest.param({"CA_SHIM_CERTS": "/a\x1b"}, "CA_SHIM_CERTS has a control", id="escape"),
     ],
