@@ -56,7 +56,7 @@ def _reason(error: Exception) -> str:
 
 def _lock(directory: str) -> int:
     """Take the lock that keeps two starts from writing at once; nobody else can open its file."""
-    _make_directory(directory)
+    make_directory(directory)
     descriptor = os.open(f"{directory}/{LOCK}", _CREATE, 0o600)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -71,14 +71,14 @@ def _lock(directory: str) -> int:
             return descriptor
 
 
-def _make_directory(path: str) -> None:
+def make_directory(path: str) -> None:
     """Have a directory of ours at `path`; whatever somebody put there since it was looked at is refused."""
     try:
         os.mkdir(path)
         os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is: the application's user must read what is in it
     except FileNotFoundError:
-        _make_directory(os.path.dirname(path))
-        _make_directory(path)
+        make_directory(os.path.dirname(path))
+        make_directory(path)
     except FileExistsError:
         status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -86,7 +86,7 @@ def _make_directory(path: str) -> None:
 
 
 def _mkdir(root: str, step: Step) -> None:
-    _make_directory(root + step.path)
+    make_directory(root + step.path)
 
 
 def _remove(root: str, step: Step) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from shim import environ as environ_
 from shim import host, receipt, sources
+from shim.errors import NotUpdatedError
 from shim.record import Note, Record
 
 TYPE_CHECKING = False
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
     from shim.certs import Certificate
     from shim.config import Config
     from shim.plan import Plan
-    from shim.snapshot import Snapshot
+    from shim.snapshot import Directory, Snapshot
     from shim.sources import Intake
 
 _MAX_ROUNDS = 5  # stores in place, tidying, overrides for those that failed, and one in reserve
@@ -29,6 +32,7 @@ class Outcome(Record):
     certificates: int = 0  # accepted
     stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place" or "override")
     remembered: bool = False  # nothing changed since a start that verified it all
+    known_problems: int = 0  # that it told of
 
     @property
     def problems(self) -> tuple[Note, ...]:
@@ -63,9 +67,14 @@ def reconcile(
     if receipt.untouched(intake, snapshot):
         return Outcome({}, remembered=True)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
-    if remembered and intake.complete:
-        restored = environ_.restored(environ, snapshot, remembered.variables)
-        return Outcome(remembered.variables, restored, certificates=remembered.certificates, remembered=True)
+    if remembered and intake.complete and not (remembered.problems and config.stop):
+        return Outcome(
+            variables=remembered.variables,
+            restored=environ_.restored(environ, snapshot, remembered.variables),
+            certificates=remembered.certificates,
+            remembered=True,
+            known_problems=remembered.problems,
+        )
     return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now, may_go))
 
 
@@ -170,9 +179,7 @@ def proven(decision: Decision, snapshot: Snapshot, failed: dict[str, str]) -> Pl
 
 def _existing(variables: Mapping[str, str], root: str) -> dict[str, str]:
     """Leave out what points to nothing: its step was not carried out."""
-    from os.path import exists
-
-    return {name: path for name, path in variables.items() if exists(root + path)}
+    return {name: path for name, path in variables.items() if os.path.exists(root + path)}
 
 
 def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
@@ -184,24 +191,32 @@ def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
 
 
 def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
-    """Leave a receipt beside the override bundles when all went well; failing at that only costs time."""
+    """Leave a receipt beside the override bundles, unless a source or a store may do better next time; failing at that only costs time."""
     from shim import apply, writer
 
-    ours = [each for each in snapshot.directories if each.exists and each.writable]
-    kept = next((each for each in ours if each.files), None) if not outcome.problems else None
     newest = receipt.Receipt(
         key=receipt.key(config, intake, snapshot),
         until=until,
         certificates=outcome.certificates,
+        problems=len(outcome.problems),
         variables=dict(outcome.variables),
         stores=receipt.digests(snapshot),
     )
-    for directory in ours:
+    passing = not intake.complete or any(note.code == NotUpdatedError.code for note in outcome.problems)
+    kept = None if passing else _receipt_directory(intake, snapshot)
+    for directory in (each for each in snapshot.directories if each.writable):
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:
             if directory is kept:
+                apply.make_directory(os.path.dirname(path))
                 apply.replace(path, receipt.render(newest, receipt.read(path)), writer.myself())
-            else:
+            elif directory.exists:
                 apply.unlink(path)
-        except OSError:
+        except (OSError, apply.StoreError):
             continue
+
+
+def _receipt_directory(intake: Intake, snapshot: Snapshot) -> Directory | None:
+    """Choose where the bundles are, else what exists; what is mounted and cannot be used is worth a new directory."""
+    writable = [each for each in snapshot.directories if each.writable and (each.exists or intake.files)]
+    return min(writable, key=lambda each: (not each.files, not each.exists), default=None)
