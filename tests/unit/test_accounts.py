@@ -80,7 +80,7 @@ def test_an_unknown_account_is_an_error_that_names_it(wanted: str, sentence: str
 def test_uid_0_is_only_for_who_asks_for_root(wanted: str) -> None:
     passwd = "root:x:0:0::/root:/bin/sh\nanchore:x:0:0::/home/anchore:/bin/sh\n1000:x:0:0::/:/bin/sh\n"
 
-    with pytest.raises(PrivilegeError, match="has uid 0 in /etc/passwd.*CA_SHIM_USER=root"):
+    with pytest.raises(PrivilegeError, match=r"has uid 0 in /etc/passwd.*CA_SHIM_USER=root"):
         accounts.find(wanted, passwd, "anchore:x:1000:\n")
 
 
