@@ -157,6 +157,7 @@ GENERATIONS = (
 
 # Where a certifi may lie besides the command's own interpreter. `*` stands for one path component's rest.
 CERTIFI = "certifi/cacert.pem"
+CERTIFI_ARCHIVE = "certifi-*.egg"  # left zipped by setuptools' easy_install: importable, and not to be changed
 SITE_DIRECTORIES = (
     "/home/anchore/venv/lib/python*/site-packages",
     "/home/anchore/venv/lib64/python*/site-packages",
