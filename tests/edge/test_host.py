@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import families, host, interpreters
-from tests.certificates import root
+from shim import families, host, interpreters, status
+from tests.certificates import NOW, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, VENV, VENV_CERTIFI, Machine, needs_root
+
+if TYPE_CHECKING:
+    from shim.reconcile import Outcome
 
 pytestmark = needs_root
 SITE = "lib/python3.9/site-packages/certifi/cacert.pem"
@@ -304,6 +308,78 @@ def test_a_start_serves_the_venv_of_a_shell_script_as_its_owner(rhel: Machine) -
 
     assert root("A").sha256 in rhel.held(f"/srv/app/venv/{SITE}")
     assert rhel.path(f"/srv/app/venv/{SITE}").stat().st_uid == ANCHORE
+
+
+# What is found and is not served in place
+
+
+def notes(outcome: Outcome) -> list[tuple[str, object, object]]:
+    """Give event, store and reason of every note about a store."""
+    details = [(note.event, dict(note.details)) for note in outcome.notes]
+    return [(event, each["store"], each["reason"]) for event, each in details if event.startswith("store.")]
+
+
+EGG = "/usr/lib/python3/site-packages/certifi-2021.5.30-py3.9.egg"
+
+
+def test_a_certifi_inside_an_archive_is_named_once_and_served_by_override(rhel: Machine) -> None:
+    rhel.write(EGG, b"PK\x03\x04rest", 0o644)
+    rhel.mount(a=root("A").pem)
+    first, second = rhel.start(), rhel.start()
+
+    assert notes(first) == [("store.overridden", EGG, "it is inside an archive, which is not changed: unpack it")]
+    assert notes(second) == []
+    assert root("A").sha256 in rhel.held(second.variables["REQUESTS_CA_BUNDLE"])
+    assert rhel.read(EGG) == b"PK\x03\x04rest"
+
+
+def test_a_certifi_inside_an_archive_makes_no_status_bad(rhel: Machine) -> None:
+    rhel.write(EGG, b"PK\x03\x04rest", 0o644)
+
+    assert status.look(rhel.config(), {}, NOW).code == status.WELL
+
+
+def test_more_certifi_than_are_looked_at_are_named(rhel: Machine) -> None:
+    for number in range(40):
+        rhel.write(f"/usr/lib/python3.{number}/site-packages/certifi/cacert.pem", CERTIFI_BASE)
+    rhel.mount(a=root("A").pem)
+    outcome = rhel.start()
+    ((event, _, reason),) = notes(outcome)
+
+    assert (event, str(reason).partition(",")[0]) == ("store.overridden", "more than 32 certifi were found")
+    assert len([path for path, how in outcome.stores if how == "in place"]) == 33  # the system's, too
+    assert root("A").sha256 in rhel.held(outcome.variables["REQUESTS_CA_BUNDLE"])
+    assert notes(rhel.start()) == []
+
+
+def test_as_many_certifi_as_are_looked_at_are_all_served(rhel: Machine) -> None:
+    for number in range(31):
+        rhel.write(f"/usr/lib/python3.{number}/site-packages/certifi/cacert.pem", CERTIFI_BASE)
+    rhel.mount(a=root("A").pem)
+
+    assert notes(rhel.start()) == []
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "/empty", "/absent", "/etc"])
+def test_a_named_file_that_is_no_certifi_is_a_warning_and_left_alone(rhel: Machine, name: str) -> None:
+    rhel.write("/empty", b"")
+    rhel.mount(a=root("A").pem)
+    before = {path: rhel.read(path) for path in ("/etc/passwd", "/empty")}
+    outcome = rhel.start(CERTIFI=name)
+
+    assert [(event, store) for event, store, _ in notes(outcome)] == [("store.failed", name)]
+    assert {path: rhel.read(path) for path in before} == before
+    assert root("A").sha256 in rhel.held(outcome.variables["REQUESTS_CA_BUNDLE"])
+
+
+def test_our_block_makes_no_certifi_of_another_file(rhel: Machine) -> None:
+    rhel.mount(a=root("A").pem)
+    rhel.start()
+    block = rhel.read(CERTIFI).removeprefix(CERTIFI_BASE)
+    rhel.write("/etc/issue", b"Welcome\n" + block)
+    (store,) = rhel.look(CERTIFI="/etc/issue").certifi
+
+    assert (store.content, store.blocked) == (b"", "it holds no certificate")
 
 
 def test_nothing_of_the_application_s_is_executed(rhel: Machine) -> None:
