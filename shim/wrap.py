@@ -1,8 +1,8 @@
 """At image build: put the shim in front of the application's programs.
 
 The chart runs programs by `/bin/sh -c`, with and without the vendor's entrypoint, so an ENTRYPOINT of ours would never
-run. A program at P moves to `/opt/ca-shim/wrapped` + P; at P stays a small file, the same for all, that starts the
-shim, which finds the program by the file's own path.
+run. A program at P moves to `/opt/ca-shim/wrapped` + P; at P stays a small file that starts the shim, which
+finds the program by the file's own path.
 """
 
 from __future__ import annotations
