@@ -152,16 +152,16 @@ def _certifi_stores(
     for path, how in (found or interpreters.certifi_bundles(config.root, environ, command)).items():
         try:
             resolved = writer.resolve(config.root, path)
-        except OSError as error:
-            yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover=False)
-            continue
-        if resolved.real not in seen:
+            if resolved.real in seen:
+                continue
             if len(seen) == limit:
                 yield CertifiStore(resolved.real, how, b"", None, _TOO_MANY, leftover=False, hidden=True)
                 return
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
             yield _certifi_store(config.root, resolved, how, place)
+        except OSError as error:  # its owner may exchange it meanwhile
+            yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover=False)
 
 
 def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
@@ -292,7 +292,10 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
         value = environ.get(variable.name)
         origin = None if value is None else original(value, directories)
         if origin is not None:
-            yield _setting(root, variable, origin)
+            try:
+                yield _setting(root, variable, origin)
+            except (ValueError, RecursionError):  # a NUL in its name, or a chain of links deeper than the stack
+                yield Setting(variable.name, origin, "", None, superseded=False)
 
 
 def _setting(root: str, variable: Variable, origin: str) -> Setting:

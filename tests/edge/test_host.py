@@ -220,6 +220,38 @@ def test_a_search_that_fails_costs_itself_alone(
     assert found(venv, "program", VIRTUAL_ENV="/opt/x") == {OURS: "VIRTUAL_ENV", CERTIFI: "known place"}
 
 
+def test_a_certifi_that_is_exchanged_meanwhile_costs_itself_alone(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rhel.mkdir("/home")
+    rhel.write(VENV_CERTIFI, CERTIFI_BASE, owner=ANCHORE)
+    before = {store.path: store.blocked for store in rhel.look().certifi}
+    stat = os.stat
+
+    def vanishing(path: str, **options: bool) -> os.stat_result:
+        if path == str(rhel.path(VENV_CERTIFI)) and os.geteuid() == 0:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+
+    assert before == {VENV_CERTIFI: "", CERTIFI: ""}
+    assert {store.path: store.blocked for store in rhel.look(CERTIFI=f"{VENV_CERTIFI}:{CERTIFI}").certifi} == {
+        VENV_CERTIFI: "no such file or directory",
+        CERTIFI: "",
+    }
+
+
+@pytest.mark.parametrize("value", ["/opt/0", "/opt/\0"], ids=["links without end", "NUL"])
+def test_a_variable_that_cannot_be_followed_points_to_nothing(rhel: Machine, value: str) -> None:
+    rhel.mkdir("/opt")
+    for number in range(2000):
+        rhel.link(f"/opt/{number}", f"{number + 1}")
+    (setting,) = rhel.look({"SSL_CERT_FILE": value}).settings
+
+    assert (setting.origin, setting.content) == (value, None)
+
+
 # A venv that a shell script leads to
 
 
