@@ -157,6 +157,7 @@ GENERATIONS = (
 
 # Where a certifi may lie besides the command's own interpreter. `*` stands for one path component's rest.
 CERTIFI = "certifi/cacert.pem"
+CERTIFI_ARCHIVE = "certifi-*.egg"  # left zipped by setuptools' easy_install: importable, and not to be changed
 SITE_DIRECTORIES = (
     "/home/anchore/venv/lib/python*/site-packages",
     "/home/anchore/venv/lib64/python*/site-packages",
@@ -189,6 +190,14 @@ PROGRAM_DIRECTORIES = (
     "/opt/rh/rh-python36/root/usr/local/bin",
 )
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
+# `wrap` refuses what other programs are started by: the shim would run at each of their starts, those of the refresh
+# tools included, which are shell scripts. node: the UI starts it with its own arguments, and it reads a variable.
+# Versions behind a name do not count.
+NEVER_WRAPPED = (
+    *SHELLS,
+    *(row.tool.rpartition("/")[2] for row in FAMILIES),
+    *("busybox", "coreutils", "env", "java", "node", "nodejs", "perl", "php", "pypy", "python", "ruby"),
+)
 
 HOME = "/opt/ca-shim"  # ours, in the image; owned by root
 COMMAND = HOME + "/bin/ca-shim"

@@ -7,7 +7,7 @@ import stat
 
 from shim import bundle, container, families, interpreters, reading, writer
 from shim.record import Record
-from shim.snapshot import ANCHOR_PREFIX, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
+from shim.snapshot import ANCHOR_PREFIX, NAMED, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _MAX_CERTIFI = 8 * 1024 * 1024  # bytes; certifi's own has a thirtieth of it
 _MAX_STORES = 32
+_TOO_MANY = f"more than {_MAX_STORES} certifi were found, and the rest is not looked at: name those in use in {NAMED}"
+_ARCHIVE = b"PK\x03\x04"
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 _MOUNTS = "/proc/self/mountinfo"
@@ -148,18 +150,22 @@ def _certifi_stores(
     from shim.accounts import primary_groups
 
     groups = primary_groups(passwd)
-    found = dict.fromkeys(config.certifi, "CA_SHIM_CERTIFI")
+    found = dict.fromkeys(config.certifi, NAMED)
     seen = {os.path.realpath(config.root + path)[len(config.root) :] for path in families.OS_BUNDLES}
+    limit = len(seen) + _MAX_STORES
     for path, how in (found or interpreters.certifi_bundles(config.root, environ, command)).items():
         try:
             resolved = writer.resolve(config.root, path)
-        except OSError as error:
-            yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover="")
-            continue
-        if resolved.real not in seen and len(seen) < _MAX_STORES + len(families.OS_BUNDLES):
+            if resolved.real in seen:
+                continue
+            if len(seen) == limit:
+                yield CertifiStore(resolved.real, how, b"", None, _TOO_MANY, leftover="", hidden=True)
+                return
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
             yield _certifi_store(config.root, resolved, how, place)
+        except OSError as error:  # its owner may exchange it meanwhile
+            yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover="")
 
 
 def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
@@ -168,8 +174,13 @@ def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place)
     blocked = place.reason or _why_not_writable(place.owner, path)
     if content is None:
         blocked = "it cannot be read"
+    elif content.startswith(_ARCHIVE):
+        blocked = "it is inside an archive, which is not changed: unpack it"
+        return CertifiStore(resolved.real, how, b"", None, blocked, leftover="", hidden=True)
     elif not bundle.looks_whole(content):
         blocked = "the marks of our block are damaged: restore the file from its package"
+    elif how == NAMED and not bundle.fingerprints(bundle.split(content)[0]):
+        content, blocked = b"", "it holds no certificate"
     temporary = writer.temporary_of(resolved.real)
     leftover = temporary if os.path.lexists(root + temporary) else ""
     return CertifiStore(resolved.real, how, content or b"", place.owner, blocked, leftover)
@@ -318,7 +329,10 @@ def _settings(root: str, environ: Mapping[str, str], directories: tuple[Director
         value = environ.get(variable.name)
         origin = None if value is None else original(value, directories)
         if origin is not None:
-            yield _setting(root, variable, origin)
+            try:
+                yield _setting(root, variable, origin)
+            except (ValueError, RecursionError):  # a NUL in its name, or a chain of links deeper than the stack
+                yield Setting(variable.name, origin, "", None, superseded=False)
 
 
 def _setting(root: str, variable: Variable, origin: str) -> Setting:

@@ -191,7 +191,7 @@ def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
 
 
 def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
-    """Leave a receipt beside the override bundles, unless a source or a store may do better next time; failing at that only costs time."""
+    """Leave a receipt beside the override bundles, unless a source or a store may do better next time."""
     from shim import apply, writer
 
     newest = receipt.Receipt(

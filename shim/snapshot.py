@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ANCHOR_PREFIX = "ca-shim-"
 TEMPORARY = ".ca-shim-new"  # in the name of a file that is being written
+NAMED = "CA_SHIM_CERTIFI"  # how a certifi was found that an operator has named
 
 
 class OsStore(Record):
@@ -27,7 +28,10 @@ class OsStore(Record):
 
 
 class CertifiStore(Record):
-    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
+    """A certifi bundle, by its real path; `owner` writes it when it is not blocked.
+
+    One without content cannot be read, holds nothing of its own, or is `hidden`.
+    """
 
     path: str
     found: str
@@ -35,6 +39,7 @@ class CertifiStore(Record):
     owner: Owner | None
     blocked: str
     leftover: str  # the temporary file of a killed start beside it, "" when there is none
+    hidden: bool = False  # what its clients read is not looked at: it is inside an archive, or one too many
 
 
 class Directory(Record):
