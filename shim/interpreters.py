@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from shim import families, reading
+from shim import families, reading, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     _Found = TypeVar("_Found")
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MAX_CHAIN = 5  # entrypoint, wrapper, shell script, ...
 _MAX_NAMED = 256  # absolute paths in the shell scripts of a command
 _SCRIPT = 64 * 1024  # bytes of a shell script that are read
 _DELIMITERS = bytes.maketrans(b"\0\"'`;&|()<>{}=:,", b" " * 16)  # between the words of a script, besides whitespace
 _IN_SCRIPT = "named in a shell script"
-# What a file of the application's can make a search raise: a NUL in a path, a chain of links deeper than the stack.
-_STUMBLES = (OSError, ValueError, RecursionError)
 
 
 def certifi_bundles(root: str, environ: Mapping[str, str], command: Sequence[str]) -> dict[str, str]:
@@ -39,7 +36,7 @@ def certifi_bundles(root: str, environ: Mapping[str, str], command: Sequence[str
         sites.setdefault(site, "known place")
     found: dict[str, str] = {}
     for pattern, how in sites.items():
-        for bundle in _until_it_stumbles(_bundles_in(root, pattern)):
+        for bundle in _bundles_in(root, pattern):
             found.setdefault(bundle, how)
     return found
 
@@ -48,7 +45,7 @@ def _until_it_stumbles(search: Iterator[_Found]) -> Iterator[_Found]:
     """Yield what a search finds: a file that makes it fail costs the rest of this search, and no other."""
     try:
         yield from search
-    except _STUMBLES:
+    except (OSError, ValueError):  # a NUL in a path, a name that is no UTF-8
         return
 
 
@@ -63,10 +60,18 @@ def which(root: str, name: str, path: str) -> str:
     return ""
 
 
+def real(root: str, path: str) -> str:
+    """Follow the links of a path without leaving `root`; return "" for one that leads nowhere."""
+    try:
+        return writer.resolve(root, path).real
+    except OSError:
+        return ""
+
+
 def _of_command(root: str, command: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
     """Follow the command through env, our own wrapper and shell scripts to a Python, then what the scripts name."""
     words, scripts = list(command), list[bytes]()
-    while words and len(scripts) < _MAX_CHAIN:
+    while words:
         program = which(root, words.pop(0), path)
         interpreter = _interpreter(root, program, path)
         if os.path.basename(interpreter) not in families.SHELLS:
@@ -130,9 +135,9 @@ def _both_prefixes(root: str, interpreter: str, how: str) -> Iterator[tuple[str,
     if interpreter:
         prefix = os.path.dirname(os.path.dirname(interpreter))
         yield prefix, how
-        real = os.path.dirname(os.path.dirname(os.path.realpath(root + interpreter)[len(root) :]))
-        if real != prefix and not _is_venv(root, prefix):
-            yield real, how
+        base = os.path.dirname(os.path.dirname(real(root, interpreter)))
+        if base not in ("", prefix) and not _is_venv(root, prefix):
+            yield base, how
 
 
 def _interpreter(root: str, program: str, path: str) -> str:
@@ -147,7 +152,7 @@ def _script(root: str, program: str) -> bytes:
 
 
 def _unwrapped(root: str, program: str) -> str:
-    moved = families.WRAPPED + os.path.realpath(root + program)[len(root) :]
+    moved = families.WRAPPED + real(root, program)
     return moved if os.path.isfile(root + moved) else program
 
 
