@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     _Found = TypeVar("_Found")
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MAX_NAMED = 256  # absolute paths in the shell scripts of a command
+_MAX_NAMED = 512  # absolute paths in the shell scripts of a command, with the directories above them
+_MAX_SCRIPTS = 16
 _SCRIPT = 64 * 1024  # bytes of a shell script that are read
 _DELIMITERS = bytes.maketrans(b"\0\"'`;&|()<>{}=:,", b" " * 16)  # between the words of a script, besides whitespace
 _IN_SCRIPT = "named in a shell script"
@@ -90,7 +91,9 @@ def _named_in(root: str, scripts: list[bytes], path: str) -> Iterator[tuple[str,
     seen: dict[str, None] = {}
     for script in scripts:
         for program, sourced in _paths_in(script):
-            if program in seen or len(seen) >= _MAX_NAMED:
+            if len(seen) >= _MAX_NAMED:
+                return
+            if program in seen:
                 continue
             above = os.path.dirname(program)
             prefixes = [each for each in (program, above, os.path.dirname(above)) if each not in seen]
@@ -101,13 +104,13 @@ def _named_in(root: str, scripts: list[bytes], path: str) -> Iterator[tuple[str,
             if os.path.basename(interpreter).startswith("python"):
                 yield from _both_prefixes(root, interpreter, _IN_SCRIPT)
             elif sourced or (interpreter != program and os.path.basename(interpreter) in families.SHELLS):
-                scripts.append(_script(root, program))
+                scripts += [_script(root, program)] if len(scripts) < _MAX_SCRIPTS else []
 
 
 def _paths_in(script: bytes) -> Iterator[tuple[str, bool]]:
     """Yield the absolute paths among the words of a shell script, and whether the script sources it."""
     words = script.translate(_DELIMITERS).split()
-    for before, word in zip([b"", *words], words, strict=False):
+    for before, word in dict.fromkeys(zip([b"", *words], words, strict=False)):
         if word.startswith(b"/"):
             yield os.path.normpath(word.decode("utf-8", "surrogateescape")), before in (b".", b"source")
 

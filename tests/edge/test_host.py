@@ -341,7 +341,7 @@ def test_an_old_venv_is_known_by_its_activate(venv: Machine) -> None:
         pytest.param(b'. "$HOME/opt/x/bin/activate"\n', id="a variable"),
         pytest.param(b". opt/x/bin/activate\n", id="relative"),
         pytest.param(b"# " + b"x" * 65536 + b"\n. /opt/x/bin/activate\n", id="past 64 KiB"),
-        pytest.param(b"".join(b"/%d\n" % n for n in range(300)) + b". /opt/x/bin/activate\n", id="after 256 paths"),
+        pytest.param(b"".join(b"/%d\n" % n for n in range(600)) + b". /opt/x/bin/activate\n", id="after 512 paths"),
         pytest.param(b"exec /entry.sh\n", id="itself"),
         pytest.param(b"exec /usr/bin/bash -c x\n", id="a shell, which is no script"),
     ],
@@ -352,6 +352,15 @@ def test_what_a_script_does_not_say_for_certain_is_not_followed(venv: Machine, s
     venv.write("/entry.sh", b"#!/bin/sh\n" + script, 0o755)
 
     assert OURS not in found(venv, "/entry.sh", PATH="/usr/bin")
+
+
+@pytest.mark.parametrize(("scripts", "followed"), [(16, True), (17, False)])
+def test_a_chain_of_scripts_is_followed_up_to_a_limit(venv: Machine, scripts: int, *, followed: bool) -> None:
+    for number in range(1, scripts):
+        venv.write(f"/{number}", b"#!/bin/sh\nexec /%d\n" % (number + 1), 0o755)
+    venv.write(f"/{scripts}", b"#!/bin/sh\n. /opt/x/bin/activate\n", 0o755)
+
+    assert (OURS in found(venv, "/1", PATH="/usr/bin")) == followed
 
 
 def test_the_command_s_own_interpreter_comes_before_what_its_script_names(venv: Machine) -> None:
