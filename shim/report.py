@@ -37,7 +37,7 @@ def unfinished(planned: Plan) -> list[Note]:
 
 
 def _stores(before: Snapshot, planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
-    mistaken = {each.path for each in before.certifi if each.found == NAMED and not each.content and not each.hidden}
+    mistaken = {each.path for each in before.certifi if each.found == NAMED and not each.content}
     overridden = {each.path: each.override for each in planned.stores if each.override}
     for store, reason in overridden.items():
         if store in mistaken:
