@@ -1,0 +1,45 @@
+"""The streams of the container are the application's, whoever the shim started as."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.lab.subject import Subject, once
+
+_REOPEN = "echo out > /dev/stdout; echo err > /dev/stderr; id -u"
+_SHIM = "/opt/ca-shim/bin/ca-shim"
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+@pytest.mark.parametrize("terminal", [False, True], ids=["pipes", "terminal"])
+def test_the_application_can_open_its_streams_again(image: str, user: str, *, terminal: bool) -> None:
+    options = (f"--user={user}", *(["--tty"] if terminal else []))
+
+    result = once(image, "sh", "-c", _REOPEN, options=options)
+
+    said = (result.stdout + result.stderr).splitlines()
+    assert {"out", "err", "1000"} <= {*said}
+    assert result.status == 0
+
+
+def test_it_can_behind_a_shell_of_root_s_as_helm_has_it(image: str) -> None:
+    script = f"true; /docker-entrypoint.sh sh -c '{_REOPEN}'; true"
+
+    result = once(image, "-c", script, options=("--entrypoint=/bin/sh", "--user=0"))
+
+    assert result.stdout.splitlines()[-2:] == ["out", "1000"]
+    assert result.stderr.splitlines()[-1] == "err"
+
+
+def test_it_can_in_a_session_of_docker_exec(idle: Subject) -> None:
+    result = idle.run(_SHIM, "run", "--off", "--", "sh", "-c", _REOPEN, user="0")
+
+    assert (result.stdout, result.stderr) == ("out\n1000\n", "err\n")
+
+
+def test_the_terminal_of_a_shell_of_root_s_is_not_given_away(image: str) -> None:
+    script = f'{_SHIM} run --off -- true; stat -Lc "owner %u" /proc/self/fd/1'
+
+    result = once(image, "-c", script, options=("--entrypoint=/bin/sh", "--user=0", "--tty"))
+
+    assert "owner 0" in result.stdout
