@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tests.edge.machine import Machine, needs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = needs_root
 A = root("A")
@@ -82,3 +84,18 @@ def test_what_was_reconciled_counts_though_it_cannot_be_told(
     environ, _ = start()
 
     assert environ["NODE_EXTRA_CA_CERTS"] == "/run/ca-shim/extra.pem"
+
+
+@pytest.mark.parametrize("value", ["corp.pem", "./corp.pem", "../corp.pem", ""])
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"])
+def test_a_relative_variable_where_the_directory_is_gone_points_to_nothing(
+    rhel: Machine, place: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    (place / "gone").mkdir()
+    monkeypatch.chdir(place / "gone")
+    os.rmdir(place / "gone")
+    rhel.mount(a=A.pem)
+    outcome = rhel.start({name: value})
+
+    assert A.sha256 in rhel.held(outcome.variables[name])
+    assert outcome.problems == ()
