@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from shim.families import COMMAND
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ EVENTS = (
     Event("certificate.warning", "warning", "a CA is installed, and some client may still refuse it"),
     Event("withdrawal.suspended", "warning", "CAs that cannot be seen to be withdrawn stay"),
     Event("ca.installed", "info", "a CA came into the stores named"),
+    Event("ca.held", "info", "how many CAs every store held already: they are only in our bundles now"),
     Event("ca.withdrawn", "info", "a CA is gone from the stores named"),
     Event("store.overridden", "info", "a store is served by an override bundle and variables"),
     Event("store.failed", "warning", "a store could not be changed in place, or at all"),
@@ -48,6 +50,7 @@ EVENTS = (
     Event("shim.bug", "error", "an error of ours; the application starts without its CAs being certain"),
 )
 _LEVELS = {event.name: event.level for event in EVENTS}
+_LINES_OF_A_KIND = 20
 _PIPE_PIECE = 4096  # bytes that a pipe takes without blocking when poll calls it writable; a terminal promises one
 
 
@@ -105,9 +108,16 @@ def prepare() -> None:
 
 
 def notes(all_notes: Iterable[Note]) -> None:
-    """Print a line for every note."""
+    """Print a line for every note, of each kind up to a limit, and how many more there are."""
+    counts: dict[str, int] = {}
     for note in all_notes:
-        emit(note.event, **dict(note.details))
+        counts[note.event] = counts.get(note.event, 0) + 1
+        if counts[note.event] <= _LINES_OF_A_KIND:
+            emit(note.event, **dict(note.details))
+    for event, count in counts.items():
+        if count > _LINES_OF_A_KIND:
+            lines, remedy = count - _LINES_OF_A_KIND, f"see `{COMMAND} status` for every CA and refusal"
+            emit("log.shortened", reason=f"{count} lines are {event}", lines=lines, remedy=remedy)
 
 
 def _rendered(event: str, level: str, details: Mapping[str, object]) -> str:

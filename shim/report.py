@@ -1,4 +1,4 @@
-"""What a reconciliation tells the operator: one note for every CA that came or went and for every store. Pure."""
+"""What a reconciliation tells the operator: the CAs that came or went, and every store. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from shim.certs import Certificate
-    from shim.plan import Plan
+    from shim.plan import Plan, StorePlan
     from shim.snapshot import Snapshot
 
 _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
@@ -24,6 +24,18 @@ def changes(
     yield from _variables(before, planned)
     yield from _installed(wanted, before, after)
     yield from _withdrawn(before, after)
+
+
+def served(planned: Plan) -> tuple[tuple[str, str], ...]:
+    """Give how each store is served, by its bundle's path."""
+    failed = {store for store, _ in planned.unserved} | {step.store for step in planned.steps}
+    return tuple((store.path, _how(store, planned.directory, failed)) for store in planned.stores if store.path)
+
+
+def _how(store: StorePlan, directory: str, failed: set[str]) -> str:
+    if store.path in failed or (store.override and directory in failed):
+        return "not served"
+    return "override" if store.override else "in place"
 
 
 def unfinished(planned: Plan) -> list[Note]:
@@ -52,12 +64,19 @@ def _variables(before: Snapshot, planned: Plan) -> Iterator[Note]:
 
 
 def _installed(wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot) -> Iterator[Note]:
+    """Tell of each CA that some store lacked; those that only our bundles lacked, Node's above all, are counted."""
     had = verify.holdings(before)
     new = {path: held - had.get(path, frozenset()) for path, held in verify.holdings(after).items()}
+    shipped = [had[path] for path in (before.os.path, *(store.path for store in before.certifi)) if had.get(path)]
+    everywhere, known = frozenset.intersection(*shipped) if shipped else frozenset(), 0
     for certificate in wanted:
         stores = [path for path, held in new.items() if certificate.sha256 in held]
-        if stores:
+        if stores and certificate.sha256 in everywhere:
+            known += 1
+        elif stores:
             yield Note("ca.installed", certificate.details(stores=stores))
+    if known:
+        yield Note("ca.held", (("certificates", known),))
 
 
 def _withdrawn(before: Snapshot, after: Snapshot) -> Iterator[Note]:

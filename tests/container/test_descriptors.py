@@ -1,10 +1,15 @@
-"""The streams of the container are the application's, whoever the shim started as."""
+"""The streams of the container are the application's, whoever the shim started as; what is said there is short."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
-from tests.lab.subject import Subject, once
+from tests.lab.subject import Mount, Subject, events, named, once
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _REOPEN = "echo out > /dev/stdout; echo err > /dev/stderr; id -u"
 _SHIM = "/opt/ca-shim/bin/ca-shim"
@@ -43,3 +48,20 @@ def test_the_terminal_of_a_shell_of_root_s_is_not_given_away(image: str) -> None
     result = once(image, "-c", script, options=("--entrypoint=/bin/sh", "--user=0", "--tty"))
 
     assert "owner 0" in result.stdout
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_a_mounted_bundle_of_public_roots_makes_no_line_for_each(
+    image: str, mount: Mount, ca: Path, tmp_path: Path, user: str
+) -> None:
+    """OpenShift injects the whole bundle of its nodes, with the cluster's own CAs."""
+    roots = tmp_path / "roots.pem"
+    roots.write_text(
+        once(image, "cat", "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem").stdout, errors="surrogateescape"
+    )
+    mount.hold(roots, ca / "ca-a.pem")
+
+    lines = events(once(image, "true", options=(f"--user={user}", mount.option)).stderr)
+
+    assert len(named(lines, "ca.held")) == 1
+    assert len(lines) < 30, [line["event"] for line in lines]

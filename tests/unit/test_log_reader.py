@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from shim import log
+from shim.record import Note
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,3 +207,13 @@ def test_when_no_line_can_be_made_nothing_is_raised(pipe: Pipe, monkeypatch: pyt
     pipe.emit("handover")
 
     assert pipe.lines() == []
+
+
+def test_a_kind_of_note_is_told_up_to_a_limit_and_then_counted(pipe: Pipe) -> None:
+    fcntl.fcntl(pipe.theirs, fcntl.F_SETPIPE_SZ, 1 << 20)
+    with stderr_is(pipe.theirs):
+        log.notes([Note("ca.installed", (("sha256", "a"),))] * 148 + [Note("store.overridden")] * 20)
+    lines = pipe.lines()
+
+    assert [line["event"] for line in lines] == ["ca.installed"] * 20 + ["store.overridden"] * 20 + ["log.shortened"]
+    assert (lines[-1]["lines"], lines[-1]["reason"]) == (128, "148 lines are ca.installed")
