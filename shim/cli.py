@@ -183,9 +183,13 @@ def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 
 def _env(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     del parsed
-    from shim import preview
+    from shim import host, preview
 
-    log.say(*preview.exports(settings, environ).splitlines())
+    lines = preview.exports(settings, environ).split("\n")[:-1]
+    log.say(*lines)
+    uid = host.uid_of_last_start(settings, environ)
+    if not lines and uid != os.geteuid():
+        log.emit("env.elsewhere", uid=uid, remedy=f"ask as that user: docker exec -u {uid}, or su")
     return 0
 
 

@@ -43,6 +43,7 @@ EVENTS = (
     Event("variable.repaired", "warning", "a variable pointed to a missing bundle"),
     Event("trust.ready", "info", "the summary: every store is as wanted, or a line above says why not"),
     Event("trust.exported", "info", "`export` wrote the bundles"),
+    Event("env.elsewhere", "warning", "`env`: the variables are those of another user, who must be the one to ask"),
     Event("log.shortened", "info", "how many lines are missing here, and why"),
     Event("handover", "info", "the application starts now"),
     Event("shim.off", "info", "CA_SHIM=off: the stores were not looked at"),
