@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.lab.docker import docker
 from tests.lab.subject import Mount, Subject, events, named, once
 
 if TYPE_CHECKING:
@@ -65,3 +67,13 @@ def test_a_mounted_bundle_of_public_roots_makes_no_line_for_each(
 
     assert len(named(lines, "ca.held")) == 1
     assert len(lines) < 30, [line["event"] for line in lines]
+
+
+def test_the_health_check_asks_the_service_and_no_proxy_and_says_one_line(image: str) -> None:
+    question = "{{json .Config.Healthcheck.Test}}"
+    _, program, *words = json.loads(docker("image", "inspect", "--format", question, image).stdout)
+
+    result = once(image, *words, options=(f"--entrypoint={program}",), env={"http_proxy": "http://127.0.0.1:9"})
+
+    assert result.status == 7
+    assert [("8228" in line, line[:5]) for line in result.stderr.splitlines()] == [(True, "curl:")]
