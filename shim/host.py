@@ -339,11 +339,15 @@ def _setting(root: str, variable: Variable, origin: str) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
     path = _path_of(root, origin)
     content = None if superseded else bundle_behind(root, variable, origin)
-    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :], content, superseded)
+    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :] if path else "", content, superseded)
 
 
 def _path_of(root: str, value: str) -> str:
-    return root + value if value.startswith("/") else os.path.abspath(value) if value else ""
+    """Return where a value points to, "" for nothing: an empty value, or a relative one where the directory is gone."""
+    try:
+        return root + value if value.startswith("/") else os.path.abspath(value) if value else ""
+    except FileNotFoundError:
+        return ""
 
 
 def bundle_behind(root: str, variable: Variable, value: str) -> bytes | None:

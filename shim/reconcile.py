@@ -30,7 +30,7 @@ class Outcome(Record):
     notes: tuple[Note, ...] = ()
     changes: int = 0  # steps carried out
     certificates: int = 0  # accepted
-    stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place" or "override")
+    stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place", "override" or "not served")
     remembered: bool = False  # nothing changed since a start that verified it all
     known_problems: int = 0  # that it told of
 
@@ -145,9 +145,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         notes=notes,
         changes=changes,
         certificates=len(decision.wanted) + decision.kept,
-        stores=tuple(
-            (store.path, "override" if store.override else "in place") for store in planned.stores if store.path
-        ),
+        stores=report.served(planned),
     )
     _remember(config, intake, snapshot, outcome, decision.until)
     return outcome

@@ -1,8 +1,8 @@
-"""What a reconciliation tells the operator: one note for every CA that came or went and for every store. Pure."""
+"""What a reconciliation tells the operator: the CAs that came or went, and every store. Pure."""
 
 from __future__ import annotations
 
-from shim import certs, verify
+from shim import certs, families, verify
 from shim.record import Note
 from shim.snapshot import NAMED
 
@@ -11,9 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from shim.certs import Certificate
-    from shim.plan import Plan
+    from shim.plan import Plan, StorePlan
     from shim.snapshot import Snapshot
 
+_MAX_NEWS = 100  # lines
 _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
 
 
@@ -25,6 +26,22 @@ def changes(
     yield from _variables(before, planned)
     yield from _installed(wanted, before, after)
     yield from _withdrawn(before, after)
+
+
+def served(planned: Plan) -> tuple[tuple[str, str], ...]:
+    """Give how each store is served, by its bundle's path."""
+    failed = {store for store, _ in planned.unserved} | {step.store for step in planned.steps}
+    files = {row.when: f"{planned.directory}/{row.store_file}" for row in families.VARIABLES}
+    os_plan, *certifi = planned.stores
+    pairs = [(os_plan, files["os overridden"]), *((store, files["python overridden"]) for store in certifi)]
+    return tuple((store.path, _how(store, path, failed)) for store, path in pairs if store.path)
+
+
+def _how(store: StorePlan, path: str, failed: set[str]) -> str:
+    """Tell how a store is served; `path` is the bundle that overrides it."""
+    if store.path in failed or (store.override and path in failed):
+        return "not served"
+    return "override" if store.override else "in place"
 
 
 def unfinished(planned: Plan) -> list[Note]:
@@ -60,12 +77,24 @@ def _variables(before: Snapshot, planned: Plan) -> Iterator[Note]:
 
 
 def _installed(wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot) -> Iterator[Note]:
+    """Tell of each CA that some store lacked; those that only our bundles lacked, Node's above all, are counted."""
     had = verify.holdings(before)
     new = {path: held - had.get(path, frozenset()) for path, held in verify.holdings(after).items()}
+    shipped = [had[path] for path in (before.os.path, *(store.path for store in before.certifi)) if had.get(path)]
+    everywhere, known = frozenset.intersection(*shipped) if shipped else frozenset(), 0
+    news = []
     for certificate in wanted:
         stores = [path for path, held in new.items() if certificate.sha256 in held]
-        if stores:
-            yield Note("ca.installed", certificate.details(stores=stores))
+        if stores and certificate.sha256 in everywhere:
+            known += 1
+        elif stores:
+            news.append(certificate.details(stores=stores))
+    yield from (Note("ca.installed", details) for details in news[:_MAX_NEWS])
+    if len(news) > _MAX_NEWS:
+        remedy = f"{families.COMMAND} status names them all"
+        yield Note("ca.installed", (("certificates", len(news) - _MAX_NEWS), ("remedy", remedy)))
+    if known:
+        yield Note("ca.held", (("certificates", known),))
 
 
 def _withdrawn(before: Snapshot, after: Snapshot) -> Iterator[Note]:
