@@ -65,6 +65,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     from shim import apply, certs, verify
 
     parsed = certs.parse(intake.files)
+    complete = intake.complete and parsed.complete
     base = (snapshot.os.content, *(store.content for store in snapshot.certifi))
     judged = certs.judge(parsed.certificates, now, base)
     notes = [*intake.notes, *parsed.notes, *judged.notes]
@@ -73,7 +74,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     for each in (each for each, loads in zip(judged.accepted, fits, strict=True) if not loads):
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
-    if not intake.complete:
+    if not complete:
         notes = [_excused(note) for note in notes] if _served_by_root(snapshot) else notes
         have = {each.sha256 for each in wanted}
         kept = [each for each in certs.parse(verify.installed(snapshot)).certificates if each.sha256 not in have]
@@ -82,7 +83,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
             details = (("certificates", len(kept)), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
-    if intake.named and intake.complete and not parsed.certificates:
+    if intake.named and complete and not parsed.certificates:
         reason = "no certificate was found there"
         details = (("file", ":".join(intake.named)), ("reason", reason), ("remedy", "mount CA files"))
         notes.append(Note("source.missing", details, code=66))
