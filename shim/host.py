@@ -155,12 +155,13 @@ def _certifi_stores(
         if resolved.real not in seen and len(seen) < _MAX_STORES + len(families.OS_BUNDLES):
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
-            yield _certifi_store(config.root, resolved, how, place)
+            with writer.Seeing(config.root, path):
+                content = reading.read_or_none(config.root + resolved.real, _MAX_CERTIFI)
+            yield _certifi_store(config.root, resolved, how, place, content)
 
 
-def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
+def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place, content: bytes | None) -> CertifiStore:
     path = root + resolved.real
-    content = _read_as(place.owner or _first_stranger(resolved), path)
     blocked = place.reason or _why_not_writable(place.owner, path)
     if content is None:
         blocked = "it cannot be read"
@@ -168,23 +169,6 @@ def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place)
         blocked = "the marks of our block are damaged: restore the file from its package"
     leftover = os.path.lexists(path + TEMPORARY)
     return CertifiStore(resolved.real, how, content or b"", place.owner, blocked, leftover)
-
-
-def _first_stranger(resolved: writer.Resolved) -> Owner:
-    """Give the first who is not root among the owners of what was passed: a planted link was made by one of them."""
-    uids = (status.st_uid for status in (*resolved.links, *resolved.steps) if status.st_uid != 0)
-    return writer.Owner(next(uids, 0), writer.NOBODY)
-
-
-def _read_as(owner: Owner, path: str) -> bytes | None:
-    """Root reads a file as its owner: a link planted there leads no further than its owner could go."""
-    if os.geteuid() != 0:
-        return reading.read_or_none(path, _MAX_CERTIFI)
-    try:
-        with writer.Acting(owner):
-            return reading.read_or_none(path, _MAX_CERTIFI)
-    except OSError:  # root without the capability to become anybody reads as what it is
-        return reading.read_or_none(path, _MAX_CERTIFI)
 
 
 def _why_not_writable(owner: Owner | None, path: str) -> str:
@@ -298,8 +282,13 @@ def _path_of(root: str, value: str) -> str:
 def bundle_behind(root: str, variable: Variable, value: str) -> bytes | None:
     """Read the bundle that a variable points to, None when there is none that its clients could read."""
     path = _path_of(root, value)
-    if not path or not variable.directories or not os.path.isdir(path):
-        return reading.read_or_none(path) if path else None
+    with writer.Seeing("", path):
+        return _bundle_at(path, directories=variable.directories) if path else None
+
+
+def _bundle_at(path: str, *, directories: bool) -> bytes | None:
+    if not directories or not os.path.isdir(path):
+        return reading.read_or_none(path)
     content = b""
     for _, each in _files("", path, ""):
         content += each + b"\n" if len(content) + len(each) < reading.LIMIT else b""
