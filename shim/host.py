@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from shim.families import Family, Variable
     from shim.writer import Owner, Place
 
-_MAX_CERTIFI = 8 * 1024 * 1024  # bytes; certifi's own has a thirtieth of it
 _MAX_STORES = 32
 _TOO_MANY = f"more than {_MAX_STORES} certifi were found, and the rest is not looked at: name those in use in {NAMED}"
 _ARCHIVE = b"PK\x03\x04"
+_UNREAD = "it cannot be read"
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 _MOUNTS = "/proc/self/mountinfo"
@@ -89,16 +89,18 @@ def _os_store(config: Config) -> OsStore:
     family = family_of(root)
     path = family.bundle if family else next((p for p in families.OS_BUNDLES if os.path.isfile(root + p)), "")
     if family is None:
-        content = reading.read_or_none(root + path) or b"" if path else b""
-        return OsStore(None, path, content, (), b"", (), "this system has no row in the table of families")
+        foreign = reading.read_or_none(root + path) or b"" if path else b""
+        return OsStore(None, path, foreign, (), b"", (), "this system has no row in the table of families")
+    content, doubtful = _store_content(root + path)
     return OsStore(
         family=family,
         path=path,
-        content=reading.read_or_none(root + path) or b"",
+        content=content or b"",
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
         state=reading.read_or_none(root + family.state) or b"",
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
-        blocked=_why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
+        blocked=_UNREAD if doubtful else _why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
+        doubtful=doubtful,
     )
 
 
@@ -163,17 +165,26 @@ def _certifi_stores(
                 return
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
-            yield _certifi_store(config.root, resolved, how, place)
+            with writer.Seeing(config.root, path):
+                content, doubt = _store_content(config.root + resolved.real)
+            yield _certifi_store(config.root, resolved, how, place, content)._replace(doubtful=doubt)
         except OSError as error:  # its owner may exchange it meanwhile
             yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover="")
 
 
-def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place) -> CertifiStore:
+def _store_content(path: str) -> tuple[bytes | None, bool]:
+    """Read a store, None when that fails; and whether its clients may read it all the same, and find a CA of ours."""
+    try:
+        return reading.read(path), False
+    except OSError as error:
+        return None, not isinstance(error, (FileNotFoundError, PermissionError, reading.NotRegularError))
+
+
+def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place, content: bytes | None) -> CertifiStore:
     path = root + resolved.real
-    content = _read_as(place.owner or _first_stranger(resolved), path)
     blocked = place.reason or _why_not_writable(place.owner, path)
     if content is None:
-        blocked = "it cannot be read"
+        blocked = _UNREAD
     elif content.startswith(_ARCHIVE):
         blocked = "it is inside an archive, which is not changed: unpack it"
         return CertifiStore(resolved.real, how, b"", None, blocked, leftover="", hidden=True)
@@ -184,23 +195,6 @@ def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place)
     temporary = writer.temporary_of(resolved.real)
     leftover = temporary if os.path.lexists(root + temporary) else ""
     return CertifiStore(resolved.real, how, content or b"", place.owner, blocked, leftover)
-
-
-def _first_stranger(resolved: writer.Resolved) -> Owner:
-    """Give the first who is not root among the owners of what was passed: a planted link was made by one of them."""
-    uids = (status.st_uid for status in (*resolved.links, *resolved.steps) if status.st_uid != 0)
-    return writer.Owner(next(uids, 0), writer.NOBODY)
-
-
-def _read_as(owner: Owner, path: str) -> bytes | None:
-    """Root reads a file as its owner: a link planted there leads no further than its owner could go."""
-    if os.geteuid() != 0:
-        return reading.read_or_none(path, _MAX_CERTIFI)
-    try:
-        with writer.Acting(owner):
-            return reading.read_or_none(path, _MAX_CERTIFI)
-    except OSError:  # root without the capability to become anybody reads as what it is
-        return reading.read_or_none(path, _MAX_CERTIFI)
 
 
 def _why_not_writable(owner: Owner | None, path: str) -> str:
@@ -353,8 +347,13 @@ def _path_of(root: str, value: str) -> str:
 def bundle_behind(root: str, variable: Variable, value: str) -> bytes | None:
     """Read the bundle that a variable points to, None when there is none that its clients could read."""
     path = _path_of(root, value)
-    if not path or not variable.directories or not os.path.isdir(path):
-        return reading.read_or_none(path) if path else None
+    with writer.Seeing("", path):
+        return _bundle_at(path, directories=variable.directories) if path else None
+
+
+def _bundle_at(path: str, *, directories: bool) -> bytes | None:
+    if not directories or not os.path.isdir(path):
+        return reading.read_or_none(path)
     content = b""
     for _, each in _files("", path, ""):
         content += each + b"\n" if len(content) + len(each) < reading.LIMIT else b""

@@ -83,6 +83,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str
     from shim import certs, loading, verify
 
     parsed = certs.parse(intake.files)
+    complete = intake.complete and parsed.complete
     base = (snapshot.os.content, *(store.content for store in snapshot.certifi))
     judged = certs.judge(parsed.certificates, now, base)
     notes = [*intake.notes, *parsed.notes, *judged.notes]
@@ -92,7 +93,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
     kept = 0
-    if not intake.complete:
+    if not complete:
         may_go = frozenset()
         notes = [_excused(note) for note in notes] if _served_by_root(snapshot) else notes
         kept = len(frozenset[str]().union(*verify.ours(snapshot).values()) - {each.sha256 for each in wanted})
@@ -100,7 +101,7 @@ def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
             details = (("certificates", kept), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
-    if intake.named and intake.complete and not parsed.certificates:
+    if intake.named and complete and not parsed.certificates:
         reason = "no certificate was found there"
         details = (("file", ":".join(intake.named)), ("reason", reason), ("remedy", "mount CA files"))
         notes.append(Note("source.missing", details, code=66))
@@ -147,7 +148,8 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         certificates=len(decision.wanted) + decision.kept,
         stores=report.served(planned),
     )
-    _remember(config, intake, snapshot, outcome, decision.until)
+    if not decision.may_go:  # else it is no start, and leaves everything as it was
+        _remember(config, intake, snapshot, outcome, decision)
     return outcome
 
 
@@ -188,20 +190,20 @@ def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
     return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
 
 
-def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
+def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, decision: Decision) -> None:
     """Leave a receipt beside the override bundles, unless a source or a store may do better next time."""
     from shim import apply, writer
 
     newest = receipt.Receipt(
         key=receipt.key(config, intake, snapshot),
-        until=until,
+        until=decision.until,
         certificates=outcome.certificates,
         problems=len(outcome.problems),
         variables=dict(outcome.variables),
         stores=receipt.digests(snapshot),
     )
-    passing = not intake.complete or any(note.code == NotUpdatedError.code for note in outcome.problems)
-    kept = None if passing else _receipt_directory(intake, snapshot)
+    failed = any(note.code == NotUpdatedError.code for note in outcome.problems)
+    kept = None if failed or decision.may_go is not None else _receipt_directory(intake, snapshot)
     for directory in (each for each in snapshot.directories if each.writable):
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:

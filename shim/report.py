@@ -64,6 +64,10 @@ def _stores(before: Snapshot, planned: Plan, failed: Mapping[str, str]) -> Itera
             )
         else:
             yield Note("store.overridden", (("store", store), ("reason", reason)))
+    doubtful = [each.path for each in before.certifi if each.doubtful] + [before.os.path] * before.os.doubtful
+    for path in doubtful:
+        details = (("store", path), ("reason", "it cannot be read"), ("remedy", "restore it from its package"))
+        yield Note("store.failed", details, code=71)
     for store, reason in failed.items():
         if store not in overridden and store not in dict(planned.unserved):
             yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)))

@@ -25,6 +25,7 @@ class OsStore(Record):
     state: bytes
     blocklist: tuple[bytes, ...]
     blocked: str
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
 
 
 class CertifiStore(Record):
@@ -39,6 +40,7 @@ class CertifiStore(Record):
     owner: Owner | None
     blocked: str
     leftover: str  # the temporary file of a killed start beside it, "" when there is none
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
     hidden: bool = False  # what its clients read is not looked at: it is inside an archive, or one too many
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from errno import ELOOP
 
+from shim import reading
 from shim.record import Record
 from shim.snapshot import TEMPORARY
 
@@ -53,9 +54,13 @@ class Resolved(Record):
     links: tuple[os.stat_result, ...]
 
 
-def resolve(root: str, path: str) -> Resolved:
-    """Follow `path` below `root` one component at a time by lstat; raises OSError when it leads nowhere."""
+def resolve(root: str, path: str, passed: list[os.stat_result] | None = None) -> Resolved:
+    """Follow `path` below `root` one component at a time by lstat; raises OSError when it leads nowhere.
+
+    All that was met until then is in `passed`, in its order.
+    """
     pending, current = path.split("/")[::-1], ""
+    passed = [] if passed is None else passed
     steps, links = [os.lstat(root or "/")], []
     while pending:
         name = pending.pop()
@@ -64,6 +69,7 @@ def resolve(root: str, path: str) -> Resolved:
         if name in ("", ".", ".."):
             continue
         status = os.lstat(f"{root}{current}/{name}")
+        passed.append(status)
         if stat.S_ISLNK(status.st_mode):
             target = os.readlink(f"{root}{current}/{name}")
             links.append(status)
@@ -136,3 +142,37 @@ class Acting:
             if os.getgroups() != groups:
                 os.setgroups(groups)
             self._before = None
+
+
+class Seeing(Acting):
+    """Within the block, root reads what a path leads to as the first owner on the way who is not root.
+
+    Whatever that user has put there, a link to a file of root's included, shows no more than that user could see. A
+    process that cannot become that user reads as what it is.
+    """
+
+    def __init__(self, root: str, path: str) -> None:
+        super().__init__(_first_stranger(root, path) if os.geteuid() == 0 else myself())
+
+    def __enter__(self) -> None:
+        try:
+            super().__enter__()
+        except OSError:
+            return
+
+
+def _first_stranger(root: str, path: str) -> Owner:
+    passed: list[os.stat_result] = []
+    try:  # noqa: SIM105 - contextlib costs a start too much
+        resolve(root, path, passed)
+    except OSError:
+        pass  # whoever reads it next learns why
+    uid = next((status.st_uid for status in passed if status.st_uid), 0)
+    return Owner(uid, _primary_group(root, uid)) if uid else ROOT
+
+
+def _primary_group(root: str, uid: int) -> int:
+    from shim.accounts import primary_groups
+
+    passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
+    return primary_groups(passwd).get(uid, NOBODY)

@@ -509,3 +509,29 @@ def test_why_a_store_cannot_be_changed_is_said(rhel: Machine, missing: str, monk
         reason = "/etc/pki/ca-trust/source/anchors is not writable"
 
     assert rhel.look().os.blocked == reason
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["../../secret.pem", "../../secrets"], ids=["file", "directory"])
+def test_a_variable_shows_root_no_more_than_the_owner_of_its_path_could_see(rhel: Machine, target: str) -> None:
+    rhel.write("/secret.pem", root("Secret").pem, 0o600)
+    rhel.write("/secrets/ca.pem", root("Secret").pem)
+    rhel.path("/secrets").chmod(0o700)
+    rhel.mkdir("/home/anchore", owner=ANCHORE)
+    rhel.link("/home/anchore/chosen", target, owner=ANCHORE)
+    rhel.write("/home/anchore/own.pem", root("Own").pem, 0o600, ANCHORE)
+    environ = {"REQUESTS_CA_BUNDLE": "/home/anchore/chosen", "SSL_CERT_FILE": "/home/anchore/own.pem"}
+    found = {each.name: each.content for each in rhel.look(environ).settings}
+
+    assert not found["REQUESTS_CA_BUNDLE"]
+    assert found["SSL_CERT_FILE"] == root("Own").pem
+
+
+@needs_root
+def test_a_certifi_behind_a_planted_link_shows_root_no_more_than_its_owner_could_see(rhel: Machine) -> None:
+    rhel.write("/secret.pem", root("Secret").pem, 0o600)
+    rhel.mkdir("/home/anchore", owner=ANCHORE)
+    rhel.link("/home/anchore/cacert.pem", "../../secret.pem", owner=ANCHORE)
+    (store,) = rhel.look(CERTIFI="/home/anchore/cacert.pem").certifi
+
+    assert (store.content, store.blocked) == (b"", "it cannot be read")
