@@ -41,5 +41,5 @@ CLIENTS = (
     Client("gRPC", "`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`, else its own"),
     Client("pip", "`PIP_CERT`, `REQUESTS_CA_BUNDLE`, else the system's store"),
     Client("pip before 24.2", "`PIP_CERT`, `REQUESTS_CA_BUNDLE`, else its own", in_place=REFUSES),
-    Client("pycurl from PyPI", "`/etc/pki/tls/certs/ca-bundle.crt`", by_override=REFUSES),
+    Client("pycurl from PyPI", "the system's store", by_override=REFUSES),
 )
