@@ -36,14 +36,16 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
     passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
     places = list(_directories(config, environ, os.geteuid() if uid is None else uid))
     directories = tuple(place for place in places if isinstance(place, Directory))
+    certifi = tuple(_certifi_stores(config, environ, command, passwd))
     return Snapshot(
         os=_os_store(config),
-        certifi=tuple(_certifi_stores(config, environ, command, passwd)),
+        certifi=certifi,
         directories=directories,
         settings=tuple(_settings(root, environ, directories)),
         curl_needs_bundle=families.CERT_DIR in environ or os.path.exists(root + families.FRESHCLAM),
         go_can_be_steered=environ.get(families.CERT_DIR, families.HOME) == families.HOME
         and os.path.isdir(root + families.HOME),
+        clients=tuple(_clients(root, [os.path.dirname(os.path.dirname(store.path)) for store in certifi])),
         alone=config.alone,
         nowhere="; ".join(place for place in places if isinstance(place, str)),
     )
@@ -316,6 +318,15 @@ def _safe_parent(status: os.stat_result, uid: int) -> bool:
     """Nobody else may exchange what lies in it: it is root's or ours, and not writable by others unless sticky."""
     others = stat.S_IWOTH if uid else stat.S_IWOTH | stat.S_IWGRP
     return status.st_uid in (0, uid) and (not status.st_mode & others or bool(status.st_mode & stat.S_ISVTX))
+
+
+def _clients(root: str, sites: Sequence[str]) -> Iterator[str]:
+    """Yield what a variable's client needs and is here; compiled packages may lie in lib64, beside lib."""
+    beside = {*sites, *(site.replace("/lib/python", "/lib64/python") for site in sites)}
+    for needs in (row.needs for row in families.VARIABLES if row.needs):
+        places = [needs] if needs.startswith("/") else [f"{site}/{needs}" for site in beside]
+        if any(os.path.lexists(root + place) for place in places):
+            yield needs
 
 
 def _settings(root: str, environ: Mapping[str, str], directories: tuple[Directory, ...]) -> Iterator[Setting]:

@@ -72,6 +72,7 @@ class Snapshot(Record):
     settings: tuple[Setting, ...]
     curl_needs_bundle: bool
     go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
+    clients: tuple[str, ...] = ()  # of what the table of variables says that a client needs: what is here
     alone: bool = True  # no application is running that reads our bundles
     nowhere: str = ""  # why places for bundles cannot be used
 
