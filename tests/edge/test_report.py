@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import apply
+from shim import apply, plan, report
 from tests.certificates import pems, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, VENV_CERTIFI, Machine, acting, needs_root
 
@@ -103,3 +103,22 @@ def test_a_start_without_a_problem_calls_every_overridden_store_so(rhel: Machine
         outcome = rhel.start()
 
     assert set(dict(outcome.stores).values()) == {"override"}
+
+
+@pytest.mark.parametrize(
+    ("override", "left", "how"),
+    [
+        ("", (), "in place"),
+        ("", ("/os",), "not served"),
+        ("", ("/run/ca-shim",), "in place"),
+        ("read-only", (), "override"),
+        ("read-only", ("/run/ca-shim",), "not served"),
+    ],
+)
+def test_a_store_with_steps_that_were_not_carried_out_is_not_served(
+    override: str, left: tuple[str, ...], how: str
+) -> None:
+    steps = tuple(plan.Step("write", store, store, "wanted and missing") for store in left)
+    stores = (plan.StorePlan("/os", override=override), plan.StorePlan(""))
+
+    assert report.served(plan.Plan(stores, steps, {}, "/run/ca-shim", ())) == (("/os", how),)
