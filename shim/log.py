@@ -35,7 +35,7 @@ EVENTS = (
     Event("certificate.skipped", "info", "a certificate is not installed: expired, or a leaf"),
     Event("certificate.warning", "warning", "a CA is installed, and some client may still refuse it"),
     Event("withdrawal.suspended", "warning", "CAs that cannot be seen to be withdrawn stay"),
-    Event("ca.installed", "info", "a CA came into the stores named; what exceeds 100 lines is counted"),
+    Event("ca.installed", "info", "a CA came into the stores named"),
     Event("ca.held", "info", "how many CAs every store held already: they are only in our bundles now"),
     Event("ca.withdrawn", "info", "a CA is gone from the stores named"),
     Event("store.overridden", "info", "a store is served by an override bundle and variables"),

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from shim.plan import Plan, StorePlan
     from shim.snapshot import Snapshot
 
-_MAX_NEWS = 100  # lines
 _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
 
 
@@ -86,17 +85,12 @@ def _installed(wanted: tuple[Certificate, ...], before: Snapshot, after: Snapsho
     new = {path: held - had.get(path, frozenset()) for path, held in verify.holdings(after).items()}
     shipped = [had[path] for path in (before.os.path, *(store.path for store in before.certifi)) if had.get(path)]
     everywhere, known = frozenset.intersection(*shipped) if shipped else frozenset(), 0
-    news = []
     for certificate in wanted:
         stores = [path for path, held in new.items() if certificate.sha256 in held]
         if stores and certificate.sha256 in everywhere:
             known += 1
         elif stores:
-            news.append(certificate.details(stores=stores))
-    yield from (Note("ca.installed", details) for details in news[:_MAX_NEWS])
-    if len(news) > _MAX_NEWS:
-        remedy = f"{families.COMMAND} status names them all"
-        yield Note("ca.installed", (("certificates", len(news) - _MAX_NEWS), ("remedy", remedy)))
+            yield Note("ca.installed", certificate.details(stores=stores))
     if known:
         yield Note("ca.held", (("certificates", known),))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import apply, report
+from shim import apply, plan, report
 from tests.certificates import pems, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, VENV_CERTIFI, Machine, acting, needs_root
 
@@ -105,10 +105,20 @@ def test_a_start_without_a_problem_calls_every_overridden_store_so(rhel: Machine
     assert set(dict(outcome.stores).values()) == {"override"}
 
 
-def test_news_without_end_is_counted(rhel: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_MAX_NEWS", 2)
-    rhel.mount(bundle=pems(*(root(name) for name in "ABCD")))
-    lines = told(rhel.start(), "ca.installed")
+@pytest.mark.parametrize(
+    ("override", "left", "how"),
+    [
+        ("", (), "in place"),
+        ("", ("/os",), "not served"),
+        ("", ("/run/ca-shim",), "in place"),
+        ("read-only", (), "override"),
+        ("read-only", ("/run/ca-shim",), "not served"),
+    ],
+)
+def test_a_store_with_steps_that_were_not_carried_out_is_not_served(
+    override: str, left: tuple[str, ...], how: str
+) -> None:
+    steps = tuple(plan.Step("write", store, store, "wanted and missing") for store in left)
+    stores = (plan.StorePlan("/os", override=override), plan.StorePlan(""))
 
-    assert ["subject" in line for line in lines] == [True, True, False]
-    assert lines[-1]["certificates"] == 2
+    assert report.served(plan.Plan(stores, steps, {}, "/run/ca-shim", ())) == (("/os", how),)

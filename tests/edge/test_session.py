@@ -118,6 +118,12 @@ def test_env_says_nothing_to_whom_it_serves(
     assert first == second == (0, "export NODE_EXTRA_CA_CERTS=/run/ca-shim/extra.pem\n", [])
 
 
+def test_env_says_nothing_where_nobody_needs_a_variable(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert shim(rhel, monkeypatch, capfd, "env") == (0, "", [])
+
+
 def test_status_names_the_user_whose_variables_they_are(
     rhel: Machine, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
