@@ -174,7 +174,7 @@ def _env(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     del parsed
     from shim import preview
 
-    log.say(*preview.exports(settings, environ).splitlines())
+    log.say(*preview.exports(settings, environ).split("\n")[:-1])
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shim import become, cli, reconcile
+from shim import apply, become, cli, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
 from tests.certificates import Issued, issue, leaf, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, acting, needs_root
