@@ -77,7 +77,7 @@ EXIT_CODES = (
     ExitCode(67, "the user that the application should run as does not exist"),
     ExitCode(70, "a bug of ours, in a command that starts no application"),
     ExitCode(
-        71, "`CA_SHIM_ON_ERROR=stop`: a store could not be updated; `export`, `selftest`: no directory, or two at once"
+        71, "`CA_SHIM_ON_ERROR=stop`: a store was not updated; `export`, `selftest`: no directory, or two at once"
     ),
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
