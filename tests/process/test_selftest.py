@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import apply, bundle, config, families, selftest, throwaway
+from shim import apply, bundle, certs, config, families, selftest, throwaway
 from shim.errors import NotUpdatedError, UsageError
 
 if TYPE_CHECKING:
@@ -165,15 +165,15 @@ def test_what_a_killed_selftest_left_goes_at_the_next(environ: dict[str, str], t
 
 
 def test_a_throwaway_ca_of_a_killed_selftest_is_not_kept(environ: dict[str, str], tmp_path: Path) -> None:
-    left = bundle.items(throwaway.site(sends_intermediate=False).root)
+    (left,) = certs.parse((("ca.pem", throwaway.site(sends_intermediate=False).root),)).certificates
     (tmp_path / "bundles").mkdir(mode=0o755)
-    (tmp_path / "bundles/extra.pem").write_bytes(bundle.merged("", (), left))
+    (tmp_path / "bundles/extra.pem").write_bytes(bundle.merged("", (), (left.item,)))
     _fake(tmp_path / "bin/curl", f'cat "$NODE_EXTRA_CA_CERTS" >> {tmp_path}/seen; exit 60')
     environ |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "CA_SHIM_BUNDLE_DIR": f"{tmp_path}/bundles"}
     selftest.main(config.read(environ), environ, as_json=False)
 
     seen = bundle.fingerprints((tmp_path / "seen").read_bytes())
-    assert (len(seen), left[0].sha256 in seen) == (1, False)
+    assert (len(seen), left.sha256 in seen) == (1, False)
 
 
 @pytest.fixture
