@@ -55,17 +55,26 @@ def _reason(error: Exception) -> str:
 
 
 def _lock(directory: str) -> int:
-    """Take the lock that keeps two starts from writing at once; nobody else can open its file."""
+    """Take the lock that keeps two starts from writing at once."""
+    return lock(open_lock(directory, LOCK), LOCK_SECONDS)
+
+
+def open_lock(directory: str, name: str) -> int:
+    """Open a file to lock in a directory of ours, which is made if missing; nobody else can open it."""
     make_directory(directory)
-    descriptor = os.open(f"{directory}/{LOCK}", _CREATE, 0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
+    return os.open(f"{directory}/{name}", _CREATE, 0o600)
+
+
+def lock(descriptor: int, seconds: float) -> int:
+    """Lock an open file or directory and return its descriptor; raises StoreError when another process keeps it."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 os.close(descriptor)
-                raise StoreError(f"another start has held the lock for {LOCK_SECONDS} s") from None
+                raise StoreError(f"another start or selftest has held the lock for {seconds} s") from None
             time.sleep(0.05)
         else:
             return descriptor

@@ -67,6 +67,7 @@ class Config(Record):
     bundle_dir: str
     in_place: bool = True  # False: leave every store alone and override
     alone: bool = True  # False: an application may be running whose variables point to our bundles
+    locked: bool = False  # True: this process keeps other starts from writing already
     root: str = ""  # a directory that stands for `/`; "" is the real one
 
 

@@ -30,13 +30,26 @@ def export(config: Config, environ: Mapping[str, str], target: str, now: float) 
     files = {name: _content(name, base, material) for name, base in _FILES}
     pointing = {row.name: f"{target}/{row.store_file}" for row in families.VARIABLES if row.exported}
     try:
+        lock = _lock(config.root + target)
         for name, content in {**files, "env": plan.env_file(pointing)}.items():
             path = f"{config.root}{target}/{name}"
             apply.replace(path, content, writer.myself())
     except (OSError, apply.StoreError) as error:
         reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
         raise NotUpdatedError(f"{target} cannot be written ({reason}): mount a writable volume there") from error
+    os.close(lock)
     return decision
+
+
+def _lock(path: str) -> int:
+    """Keep other exports from writing into a directory; a file system that locks none, as NFS, goes without."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return apply.lock(descriptor, apply.LOCK_SECONDS)
+    except apply.StoreError as error:
+        raise NotUpdatedError(f"another export keeps writing into {path}: wait for its end, or stop it") from error
+    except OSError:
+        return descriptor
 
 
 _FILES = (("os.pem", "os"), ("python.pem", "python"), ("extra.pem", "nothing"))

@@ -133,7 +133,8 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         if not planned.steps:
             break
         changes += len(planned.steps)
-        failed.update(apply.carry_out(planned, config.root, _lock_directory(planned, snapshot)))
+        lock = "" if config.locked else _lock_directory(planned, snapshot)
+        failed.update(apply.carry_out(planned, config.root, lock))
         snapshot = host.look(config, environ, command)
     notes = (
         *decision.notes,

@@ -34,6 +34,8 @@ CERTIFI = "/usr/local/lib/python3.9/site-packages/certifi/cacert.pem"
 VENV = "/home/anchore/venv"
 VENV_CERTIFI = f"{VENV}/lib/python3.9/site-packages/certifi/cacert.pem"
 PASSWD = b"root:x:0:0::/root:/bin/sh\nanchore:x:1000:1000::/home/anchore:/bin/sh\n"
+# By the name of a family: those that have a machine here. `Machine.tool` and `install` know what else differs.
+OS_RELEASES = {"rhel": b'NAME="Red Hat"\nID="rhel"\nID_LIKE="fedora"\n', "debian": b"ID=ubuntu\nID_LIKE=debian\n"}
 _BASE_FILE = "/usr/share/base.pem"
 _CALLS = "/calls"
 
@@ -177,8 +179,7 @@ def _described(path: Path) -> tuple[int, int, int, bytes]:
 def install(root: Path, family: Family) -> Machine:
     """Lay a machine of this family out, with a certifi of root's and a `/run`."""
     machine = Machine(root, family)
-    os_release = {"rhel": b'NAME="Red Hat"\nID="rhel"\nID_LIKE="fedora"\n', "debian": b"ID=ubuntu\nID_LIKE=debian\n"}
-    machine.write("/etc/os-release", os_release[family.name])
+    machine.write("/etc/os-release", OS_RELEASES[family.name])
     machine.write("/etc/passwd", PASSWD)
     machine.write("/etc/group", b"root:x:0:\nanchore:x:1000:\n")
     machine.write(_BASE_FILE, BASE)

@@ -560,3 +560,26 @@ def test_a_self_signed_leaf_is_trusted_by_requests_and_told_about(rhel: Machine)
     assert odd.sha256 in rhel.held(CERTIFI)
     assert "certificate.warning" in [note.event for note in outcome.notes]
     assert pems(odd) not in rhel.read(rhel.family.bundle)
+
+
+@pytest.mark.parametrize("mode", [0o1755, 0o2755, 0o4755], ids=oct)
+def test_a_directory_with_a_special_mode_is_not_used(rhel: Machine, mode: int) -> None:
+    """What is made in one that is setgid belongs to that group."""
+    rhel.mkdir("/tmp/ca-shim-1000", owner=ANCHORE).chmod(mode)
+    rhel.mkdir("/dev/shm", 0o1777)
+    rhel.mount(a=A.pem)
+
+    assert start(rhel).variables["NODE_EXTRA_CA_CERTS"] == "/dev/shm/ca-shim-1000/extra.pem"
+
+
+@pytest.mark.parametrize(("size", "in_place"), [(4, True), (9, False)], ids=["4 MiB", "9 MiB"])
+def test_a_certifi_that_is_no_certifi_by_its_size_is_left_alone_and_overridden(
+    rhel: Machine, size: int, *, in_place: bool
+) -> None:
+    content = CERTIFI_BASE + b"# padding\n" * (size * 2**20 // 10)
+    rhel.write(CERTIFI, content)
+    rhel.mount(a=A.pem)
+    variables = rhel.start().variables
+
+    assert (A.sha256 in rhel.held(CERTIFI), rhel.read(CERTIFI) == content) == (in_place, not in_place)
+    assert ("REQUESTS_CA_BUNDLE" in variables) is not in_place

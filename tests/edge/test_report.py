@@ -112,7 +112,7 @@ def test_a_start_without_a_problem_calls_every_overridden_store_so(rhel: Machine
         ("", ("/os",), "not served"),
         ("", ("/run/ca-shim",), "in place"),
         ("read-only", (), "override"),
-        ("read-only", ("/run/ca-shim",), "not served"),
+        ("read-only", ("/run/ca-shim/os.pem",), "not served"),
     ],
 )
 def test_a_store_with_steps_that_were_not_carried_out_is_not_served(

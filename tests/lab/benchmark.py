@@ -26,6 +26,17 @@ _COUNTS = (1, 10, 100, 1000)
 _MANY = (1000, 10_000)
 _ROWS = ("4.4-ubi8", "4.5-ubi9", "venv-debian12")
 _BUNDLES, _VENDORS = "/home/anchore/.ca-shim", "/home/anchore/certs"
+# Nobody listens at the one that `verify` asks: what is left is what it costs to look.
+_COMMANDS = (
+    "install",
+    "run -- /bin/true",
+    "plan",
+    "status",
+    "env",
+    "export /tmp",
+    "verify https://[::1]:1",
+    "selftest",
+)
 _AS_ROOT = (("CA_SHIM_USER", "root"),)
 _VENDOR = "/opt/ca-shim/wrapped/docker-entrypoint.sh"
 
@@ -62,6 +73,7 @@ def main(words: list[str]) -> int:
         _as_root(row, certs, repetitions)
         _by_override(row, certs, repetitions)
         _many(row, certs, max(3, repetitions // 2))
+        _commands(row, certs, min(3, repetitions))
     return 0
 
 
@@ -114,7 +126,25 @@ def _many(row: Row, certs: Path, repetitions: int) -> None:
     _figure("override, 10,000 / 1,000 CAs", most, fewer, f"must <= 12, < 150 MB: {most.memory:.0f} MB")
 
 
+def _commands(row: Row, certs: Path, repetitions: int) -> None:
+    """As root, after a start has put all of them into the stores: how long it takes, and how much memory."""
+    env = (*_AS_ROOT, ("CA_SHIM_CERTS", "/certs/1000"))
+    served = " ".join(f"{name}={value}" for name, value in env) + f" {_SHIM} install 2> /dev/null"
+    bare = Case("", ("/opt/ca-shim/bin/python3", "-I", "-c", "pass"))
+    cases = (Case(served, ("/bin/sh", "-c", f"{_SHIM} {words} || true"), env=env) for words in _COMMANDS)
+    against, *taken = _measure_all(row, certs, repetitions, bare, *cases)
+    for words, each in zip(_COMMANDS, taken, strict=True):
+        _figure(
+            f"ca-shim {words.partition(' ')[0]}, 1,000 CAs / bare interpreter", each, against, f"{each.memory:.0f} MB"
+        )
+
+
 def _measure(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Taken, Taken]:
+    first, second = _measure_all(row, certs, repetitions, *cases)
+    return first, second
+
+
+def _measure_all(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Taken, ...]:
     described = {
         str(number): {"before": case.before, "command": case.command, "user": case.user, "env": dict(case.env)}
         for number, case in enumerate(cases)
@@ -125,8 +155,7 @@ def _measure(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Tak
     done = docker.docker("run", "--rm", *options, entry, derived.image(row), *words, timeout=1800)
     if done.status:
         raise CommandError(done.stderr[-2000:])
-    first, second = (_medians(samples) for samples in json.loads(done.stdout).values())
-    return first, second
+    return tuple(_medians(samples) for samples in json.loads(done.stdout).values())
 
 
 def _medians(samples: list[tuple[float, float]]) -> Taken:

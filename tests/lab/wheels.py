@@ -13,7 +13,7 @@ from .places import CACHE, ROOT, digest
 from .shell import run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 # requests as the older images have it, without its own certifi.
@@ -41,31 +41,36 @@ def fetch_for(version: str, *packages: str) -> Path:
 
 
 def _fetched(name: str, packages: tuple[str, ...], options: tuple[str, ...]) -> Path:
+    def download(directory: Path) -> None:
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", directory)
+        run(*pip, *options, *packages, environment=os.environ)
+
+    return _kept(name, download)
+
+
+def fetch_runtime(versions: Iterable[str]) -> Path:
+    """The directory of what Dockerfile.example installs under these Pythons, and this one; fetched if missing."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    lock, wanted = ROOT / "requirements.lock", sorted({*versions, here})
+
+    def download(directory: Path) -> None:
+        for version in wanted:
+            _download_locked(lock, directory, version)
+
+    return _kept(f"locked-{digest(lock, wanted)}", download)
+
+
+def _kept(name: str, download: Callable[[Path], None]) -> Path:
+    """The directory of that name in the cache, whole: filled by `download` if it is missing."""
     directory = CACHE / "wheels" / name
     if not directory.exists():
-        say(f"pip download {' '.join(packages)}")
-        partial = directory.with_name(f"{directory.name}.{os.getpid()}.{threading.get_ident()}")
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", partial)
-        run(*pip, *options, *packages, environment=os.environ)
+        say(f"pip download: {name}")
+        partial = directory.with_name(f"{name}.{os.getpid()}.{threading.get_ident()}")
+        download(partial)
         try:
             partial.rename(directory)
         except OSError:  # somebody else was quicker
             shutil.rmtree(partial)
-    return directory
-
-
-def fetch_runtime(versions: Iterable[str]) -> Path:
-    """`wheels/` with what Dockerfile.example installs under these Pythons, and this one; as requirements.lock says."""
-    lock, directory = ROOT / "requirements.lock", ROOT / "wheels"
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    wanted = sorted({*versions, here})
-    stamp = CACHE / "wheels" / f"runtime-{digest(lock, wanted)}"
-    if not (stamp.exists() and directory.exists()):
-        say(f"pip download -r requirements.lock for Python {', '.join(wanted)}")
-        for version in wanted:
-            _download_locked(lock, directory, version)
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.touch()
     return directory
 
 

@@ -422,3 +422,42 @@ def test_the_steps_come_store_by_store_and_the_override_last() -> None:
     stores = [RHEL.path, CERTIFI, "/run/ca-shim/extra.pem", "/run/ca-shim/env"]
 
     assert list(dict.fromkeys(step.store for step in made.steps)) == stores
+
+
+# What only a rare machine shows
+
+
+def test_a_certifi_out_of_reach_that_ships_our_ca_by_now_needs_no_override() -> None:
+    upgraded = certifi(content=bundle.join(SHIPPED + A.pem, (A.item,)), blocked=READ_ONLY)
+
+    assert make(machine(RHEL, upgraded), A).variables.keys() == {"NODE_EXTRA_CA_CERTS"}
+
+
+def test_shims_that_find_certifi_bundles_in_another_order_leave_each_others_bundle_alone() -> None:
+    first = certifi("/first/cacert.pem", blocked=READ_ONLY)
+    second = certifi("/second/cacert.pem", pems(root("Shipped 3")), READ_ONLY)
+    system = RHEL._replace(blocked=READ_ONLY)
+    made = make(machine(system, second, first), A)
+    left = tuple((path.rpartition("/")[2], content) for path, content in files(made).items())
+
+    assert make(machine(system, first, second, directories=(RUN._replace(files=left),)), A).steps == ()
+
+
+def test_curl_gets_its_own_bundle_while_a_withdrawn_ca_stays_in_the_system_s() -> None:
+    stuck = RHEL._replace(content=SHIPPED + A.pem, anchors=anchors(RHEL, A), blocked=READ_ONLY)
+    made = make(machine(stuck, certifi()))
+
+    assert made.variables["CURL_CA_BUNDLE"] == "/run/ca-shim/os.pem"
+    assert bundle.fingerprints(files(made)["/run/ca-shim/os.pem"]) == bundle.fingerprints(SHIPPED)
+
+
+def test_a_variable_that_points_to_a_store_with_a_withdrawn_ca_is_pointed_elsewhere() -> None:
+    """Although no CA is wanted any more, and nothing else asks for this variable."""
+    content = bundle.join(SHIPPED, (A.item,))
+    stuck = machine(
+        RHEL, certifi(content=content, blocked=READ_ONLY), settings=(setting("PIP_CERT", CERTIFI, content),)
+    )
+    made = make(stuck)
+
+    assert made.variables["PIP_CERT"] == "/run/ca-shim/pip.pem"
+    assert bundle.fingerprints(files(made)["/run/ca-shim/pip.pem"]) == bundle.fingerprints(SHIPPED)
