@@ -570,16 +570,3 @@ def test_a_directory_with_a_special_mode_is_not_used(rhel: Machine, mode: int) -
     rhel.mount(a=A.pem)
 
     assert start(rhel).variables["NODE_EXTRA_CA_CERTS"] == "/dev/shm/ca-shim-1000/extra.pem"
-
-
-@pytest.mark.parametrize(("size", "in_place"), [(4, True), (9, False)], ids=["4 MiB", "9 MiB"])
-def test_a_certifi_that_is_no_certifi_by_its_size_is_left_alone_and_overridden(
-    rhel: Machine, size: int, *, in_place: bool
-) -> None:
-    content = CERTIFI_BASE + b"# padding\n" * (size * 2**20 // 10)
-    rhel.write(CERTIFI, content)
-    rhel.mount(a=A.pem)
-    variables = rhel.start().variables
-
-    assert (A.sha256 in rhel.held(CERTIFI), rhel.read(CERTIFI) == content) == (in_place, not in_place)
-    assert ("REQUESTS_CA_BUNDLE" in variables) is not in_place
