@@ -34,6 +34,7 @@ def view(config: Config, environ: Mapping[str, str], now: float) -> View:
     """Look at everything. Changes nothing, and raises nothing for what is missing or broken."""
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, (), host.uid_of_last_start(config, environ))
+    snapshot = snapshot._replace(certifi=tuple(each for each in snapshot.certifi if not each.hidden))
     decision = reconcile.decide(intake, snapshot, now)
     return View(intake, snapshot, decision, {**environ, **_left(config.root, snapshot)})
 

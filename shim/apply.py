@@ -8,22 +8,19 @@ import signal
 import stat
 import time
 
-from shim import bundle, log, reading, signals, writer
+from shim import bundle, loading, log, reading, signals, writer
 from shim import plan as plans
 from shim.host import LOCK
-from shim.snapshot import TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import IO
 
     from shim.families import Family
     from shim.plan import Plan, Step
 
 LOCK_SECONDS = 60
 TOOL_SECONDS = 120
-_PIECE = 1000  # certificates
 _TOOL_ENVIRON = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", "HOME": "/"}
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -43,7 +40,7 @@ def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str]:
     except (OSError, StoreError) as error:
         return {step.store: _reason(error) for step in plan.steps}
     for step in plan.steps:
-        if step.store not in failed:
+        if failed.keys().isdisjoint((step.store, os.path.dirname(step.path))):
             try:
                 _ACTIONS[step.action](root, step)
             except (OSError, StoreError) as error:
@@ -59,7 +56,7 @@ def _reason(error: Exception) -> str:
 
 def _lock(directory: str) -> int:
     """Take the lock that keeps two starts from writing at once; nobody else can open its file."""
-    _make_directory(directory)
+    make_directory(directory)
     descriptor = os.open(f"{directory}/{LOCK}", _CREATE, 0o600)
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
@@ -74,11 +71,14 @@ def _lock(directory: str) -> int:
             return descriptor
 
 
-def _make_directory(path: str) -> None:
+def make_directory(path: str) -> None:
     """Have a directory of ours at `path`; whatever somebody put there since it was looked at is refused."""
     try:
         os.mkdir(path)
         os.chmod(path, 0o755)  # noqa: S103 - whatever the umask is: the application's user must read what is in it
+    except FileNotFoundError:
+        make_directory(os.path.dirname(path))
+        make_directory(path)
     except FileExistsError:
         status = os.lstat(path)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -86,7 +86,7 @@ def _make_directory(path: str) -> None:
 
 
 def _mkdir(root: str, step: Step) -> None:
-    _make_directory(root + step.path)
+    make_directory(root + step.path)
 
 
 def _remove(root: str, step: Step) -> None:
@@ -103,25 +103,21 @@ def unlink(path: str) -> None:
 
 
 def _write(root: str, step: Step) -> None:
-    replace(root + step.path, step.content, step.owner or writer.myself(), pem=step.pem, durable=step.durable)
+    replace(root + step.path, step.content, step.owner or writer.myself(), durable=step.durable)
 
 
-def replace(path: str, content: bytes, owner: writer.Owner, *, pem: int = 0, durable: bool = True) -> None:
+def replace(path: str, content: bytes, owner: writer.Owner, *, durable: bool = True) -> None:
     """Write a file whole, acting as `owner`: a reader sees the old file or the new one.
 
-    The owner's own file keeps its mode and group. A bundle of `pem` distinct certificates must load with OpenSSL before
-    anyone can see it. Raises OSError or StoreError, and then the old file stands.
+    The owner's own file keeps its mode and group. Raises OSError, and then the old file stands.
     """
-    temporary = path + TEMPORARY
+    temporary = writer.temporary_of(path)
     with writer.Acting(owner):
         before = _status(path)
         unlink(temporary)
         descriptor = os.open(temporary, _CREATE | os.O_EXCL, 0o600)
     try:
         _write_all(descriptor, content)
-        if pem:
-            with writer.Acting(owner):
-                must_load(temporary, pem)
         _restore(descriptor, before)
         if durable:
             os.fsync(descriptor)
@@ -151,14 +147,22 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _restore(descriptor: int, before: os.stat_result | None) -> None:
-    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange."""
+    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange.
+
+    Where the group cannot be kept and everybody may read the file, it gets our group, which may not write it.
+    """
     now = os.fstat(descriptor)
     if before is None or not stat.S_ISREG(before.st_mode) or before.st_uid != now.st_uid:
         os.fchmod(descriptor, 0o644)
         return
-    if now.st_gid != before.st_gid:
+    mode = before.st_mode & 0o777
+    try:
         os.fchown(descriptor, -1, before.st_gid)
-    os.fchmod(descriptor, before.st_mode & 0o777)
+    except PermissionError:
+        if not mode & stat.S_IROTH:
+            raise
+        mode &= ~stat.S_IWGRP
+    os.fchmod(descriptor, mode)
 
 
 def _sync_directory(path: str) -> None:
@@ -167,76 +171,6 @@ def _sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def must_load(path: str, count: int | None = None) -> None:
-    """Load a bundle as clients do; raises StoreError unless OpenSSL takes it, and `count` certificates if given.
-
-    OpenSSL's time grows with the square of the number: a large bundle is loaded in pieces.
-    """
-    items = bundle.items(reading.read(path)) if (count or 0) > _PIECE else ()
-    pieces = (b"".join(each.pem for each in items[start : start + _PIECE]) for start in range(0, len(items), _PIECE))
-    loaded = sum(map(_load_content, pieces)) if items else _load(path)
-    if count is not None and loaded != count:
-        raise StoreError(f"OpenSSL loads {loaded} of {count} certificates from it")
-
-
-def _load(path: str) -> int:
-    """Load a file; gives the number of certificates."""
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cafile=path)
-    except ssl.SSLError as error:
-        raise StoreError(f"OpenSSL does not load it: {error.reason}") from error
-    return context.cert_store_stats()["x509"]
-
-
-def _load_content(content: bytes) -> int:
-    """Load a bundle from a file that only this process can see."""
-    with private_file() as file:
-        file.write(content)
-        file.flush()
-        return _load(f"/proc/self/fd/{file.fileno()}")
-
-
-def private_file() -> IO[bytes]:
-    """Open a file without a name: in memory, unless the kernel is older than 3.17, as CentOS 7's is."""
-    import tempfile
-
-    try:
-        return os.fdopen(os.memfd_create("bundle"), "w+b")
-    except OSError:
-        return tempfile.TemporaryFile()
-
-
-def loadable(pems: Sequence[bytes]) -> list[bool]:
-    """Say of each certificate whether OpenSSL loads it from a file, without leaving one behind."""
-    pieces = [pems[start : start + _PIECE] for start in range(0, len(pems), _PIECE)]
-    return [each for piece in pieces for each in _loadable(piece)]
-
-
-def _loadable(pems: Sequence[bytes]) -> list[bool]:
-    """Load them together, and one by one only if that fails."""
-    if _loads(b"".join(pems), len(set(pems))):
-        return [True] * len(pems)
-    return [_loads(pem, 1) for pem in pems] if len(pems) > 1 else [False]
-
-
-def loads(content: bytes) -> bool:
-    """Say whether clients get something out of a bundle: OpenSSL loads it, and every certificate that we see in it."""
-    items = bundle.items(content)
-    if len(items) > _PIECE:
-        return all(loadable([item.pem for item in items]))
-    return bool(items) and _loads(content, len(items))
-
-
-def _loads(content: bytes, count: int) -> bool:
-    try:
-        return _load_content(content) == count
-    except StoreError:
-        return False
 
 
 def _refresh(root: str, step: Step) -> None:
@@ -271,11 +205,9 @@ def _why_wrong(root: str, family: Family, base: frozenset[str], before: dict[str
     for path, content in before.items():
         if content and not reading.read_or_none(root + path):
             return f"emptied {path}"
-    try:
-        must_load(root + family.bundle)
-    except (OSError, StoreError) as error:
-        return f"made a bundle that cannot be used: {_reason(error)}"
-    return ""
+    made = reading.read_or_none(root + family.bundle) or b""
+    reason = loading.why_not(made, len(bundle.items(made)))
+    return f"made a bundle that cannot be used: {reason}" if reason else ""
 
 
 def _put_back(root: str, before: dict[str, bytes | None]) -> None:

@@ -31,7 +31,7 @@ class Item(Record):
 
     sha256: str  # of the DER, in hexadecimal
     pem: bytes
-    comment: str = ""
+    comment: bytes = b""  # one line of ASCII
 
 
 def sha256(content: bytes) -> str:
@@ -139,9 +139,14 @@ def origin_of(content: bytes) -> str:
 
 
 def marked(content: bytes) -> tuple[Item, ...]:
-    """Give the certificates of an override bundle that are ours: those that our comment names."""
-    named = {line.rpartition(b"sha256=")[2] for line in content.split(b"\n") if line.startswith(b"# ")}
-    return tuple(item for item in items(content) if item.sha256.encode() in named)
+    """Return the certificates that are ours, with our comments: those that a comment in front of a block names."""
+    named = {
+        line.rpartition(b"sha256=")[2]: line[2:]
+        for line in content.split(b"\n")
+        if line.startswith(b"# ") and line.isascii()
+    }
+    ours = ((item, named.get(item.sha256.encode(), b"")) for item in items(content))
+    return tuple(item._replace(comment=line) for item, line in ours if line)
 
 
 def _line_starts(content: bytes, marker: bytes) -> list[int]:
@@ -153,10 +158,16 @@ def _line_starts(content: bytes, marker: bytes) -> list[int]:
     return starts
 
 
+def comment_on(sha256: str, subject: str) -> bytes:
+    """Return the comment that marks a certificate as ours.
+
+    It is ASCII only, since one other character makes `certifi.contents()` raise, and never looks like PEM.
+    """
+    return f"{subject} sha256={sha256}".encode("unicode_escape").replace(b"---", b"- - ")
+
+
 def _with_comment(item: Item) -> bytes:
-    """Comments are ASCII only, since one other character makes `certifi.contents()` raise, and never look like PEM."""
-    comment = item.comment.encode("unicode_escape").replace(b"---", b"- - ")
-    return b"# " + comment + b"\n" + item.pem
+    return b"# " + item.comment + b"\n" + item.pem
 
 
 def _quote(path: str) -> bytes:

@@ -86,7 +86,7 @@ class Certificate(NamedTuple):
     @property
     def item(self) -> bundle.Item:
         """The certificate as a bundle takes it."""
-        return bundle.Item(self.sha256, self.pem, f"{self.subject} sha256={self.sha256}")
+        return bundle.Item(self.sha256, self.pem, bundle.comment_on(self.sha256, self.subject))
 
     def details(self, **more: object) -> tuple[tuple[str, object], ...]:
         """What a log line says of it."""

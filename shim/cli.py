@@ -101,7 +101,8 @@ def _trust_or_log(
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
         nothing = {} if outcome.certificates else {"remedy": "no CA was found: mount CA files"}
-        log.fixed("trust.ready", changes=0, certificates=outcome.certificates, **nothing)
+        some = {"remedy": f"{families.COMMAND} status names them"} if outcome.known_problems else nothing
+        log.fixed("trust.ready", changes=0, certificates=outcome.certificates, problems=outcome.known_problems, **some)
         return
     log.notes(outcome.notes)
     log.emit(

@@ -8,8 +8,8 @@ import socket
 import ssl
 
 from shim.answers import NOT_LOADED, Failure, Finding, Server
-from shim.apply import private_file
 from shim.errors import UsageError
+from shim.loading import private_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -157,6 +157,7 @@ GENERATIONS = (
 
 # Where a certifi may lie besides the command's own interpreter. `*` stands for one path component's rest.
 CERTIFI = "certifi/cacert.pem"
+CERTIFI_ARCHIVE = "certifi-*.egg"  # left zipped by setuptools' easy_install: importable, and not to be changed
 SITE_DIRECTORIES = (
     "/home/anchore/venv/lib/python*/site-packages",
     "/home/anchore/venv/lib64/python*/site-packages",
@@ -189,6 +190,14 @@ PROGRAM_DIRECTORIES = (
     "/opt/rh/rh-python36/root/usr/local/bin",
 )
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
+# `wrap` refuses what other programs are started by: the shim would run at each of their starts, those of the refresh
+# tools included, which are shell scripts. node: the UI starts it with its own arguments, and it reads a variable.
+# Versions behind a name do not count.
+NEVER_WRAPPED = (
+    *SHELLS,
+    *(row.tool.rpartition("/")[2] for row in FAMILIES),
+    *("busybox", "coreutils", "env", "java", "node", "nodejs", "perl", "php", "pypy", "python", "ruby"),
+)
 
 HOME = "/opt/ca-shim"  # ours, in the image; owned by root
 COMMAND = HOME + "/bin/ca-shim"
@@ -208,6 +217,10 @@ BUNDLE_DIRECTORIES = (
     "/tmp/ca-shim-{uid}",  # noqa: S108 - used only if root's or ours, and no link
     "/dev/shm/ca-shim-{uid}",  # noqa: S108 - the same
 )
+
+
+# The kubelet mounts it from a directory that it names after the pod and the container, and keeps when that restarts.
+TERMINATION_LOG = "/dev/termination-log"
 
 
 class Variable(Record):

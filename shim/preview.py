@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from shim import families, host, plan, reading, reconcile, sources
+from shim import families, host, reading, reconcile, sources
 from shim.log import printable, say
 
 TYPE_CHECKING = False
@@ -22,9 +22,9 @@ WOULD_CHANGE = 3  # exit code
 def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now: float) -> tuple[Decision, Plan]:
     """Decide and plan without changing anything."""
     intake = sources.read(config.root, config.sources)
-    snapshot = reconcile.with_loadable_settings(host.look(config, environ, command))
+    snapshot = host.look(config, environ, command)
     decision = reconcile.decide(intake, snapshot, now)
-    return decision, plan.make(decision.wanted, snapshot, {})
+    return decision, reconcile.proven(decision, snapshot, {})
 
 
 def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shim import certs, verify
 from shim.record import Note
+from shim.snapshot import NAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def changes(
     wanted: tuple[Certificate, ...], before: Snapshot, after: Snapshot, planned: Plan, failed: Mapping[str, str]
 ) -> Iterator[Note]:
     """Tell what differs between two snapshots, and how each store is served."""
-    yield from _stores(planned, failed)
+    yield from _stores(before, planned, failed)
     yield from _variables(before, planned)
     yield from _installed(wanted, before, after)
     yield from _withdrawn(before, after)
@@ -35,12 +36,19 @@ def unfinished(planned: Plan) -> list[Note]:
     ]
 
 
-def _stores(planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
+def _stores(before: Snapshot, planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
+    mistaken = {each.path for each in before.certifi if each.found == NAMED and not each.content and not each.hidden}
     overridden = {each.path: each.override for each in planned.stores if each.override}
     for store, reason in overridden.items():
-        yield Note("store.overridden", (("store", store), ("reason", reason)))
+        if store in mistaken:
+            yield Note(
+                "store.failed",
+                (("store", store), ("reason", reason), ("remedy", f"name a readable cacert.pem in {NAMED}")),
+            )
+        else:
+            yield Note("store.overridden", (("store", store), ("reason", reason)))
     for store, reason in failed.items():
-        if store not in overridden:
+        if store not in overridden and store not in dict(planned.unserved):
             yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)))
 
 

@@ -91,7 +91,7 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
 
 
 class Bench(Record):
-    """Where and how it is tried; `config` reads its sources from `directory` only."""
+    """Where and how it is tried; `config` has no sources."""
 
     settings: Config
     config: Config
@@ -102,14 +102,9 @@ class Bench(Record):
 
 
 def _bench(settings: Config, environ: Mapping[str, str], account: Account | None, directory: str) -> Bench:
-    """Keep what is installed now as files of ours: then nothing real comes or goes, whatever is mounted meanwhile."""
     before = host.look(settings, environ, ())
-    os.mkdir(f"{directory}/kept")
-    for number, (_, content) in enumerate(verify.installed(before)):
-        _write(f"{directory}/kept/{number}.pem", content)
     alone = not any(each.files for each in before.directories)  # else an application reads bundles of ours
-    kept = (Source(f"{directory}/kept"),)
-    config = settings._replace(sources=kept, in_place=_is_in_place(settings), alone=alone)
+    config = settings._replace(sources=(), in_place=_is_in_place(settings), alone=alone)
     if not config.in_place:
         config = config._replace(bundle_dir=f"{directory}/bundles")
     direct = {"NO_PROXY": HOST, "no_proxy": HOST}
@@ -126,7 +121,7 @@ def _try(bench: Bench, interruption: _Interruption) -> Report:
         found = clients.find(bench.environ, [store.path for store in bench.before.certifi])
         asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
-            first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
+            first = _reconcile(bench, (), trusted.root)
             rows, outcome = _compare(bench, asking, _applied(bench.environ, first), trusted.root)
         finally:
             left = _undo(bench, trusted.root)
@@ -152,8 +147,13 @@ def _compare(bench: Bench, asking: _Asking, environ: Mapping[str, str], root: by
 def _install(bench: Bench, root: bytes) -> Outcome:
     os.mkdir(f"{bench.directory}/ca")
     _write(f"{bench.directory}/ca/ca.pem", root)
-    both = (*bench.config.sources, Source(f"{bench.directory}/ca"))
-    return reconcile.reconcile(bench.config._replace(sources=both), bench.environ, (), time.time())
+    return _reconcile(bench, (Source(f"{bench.directory}/ca"),), root)
+
+
+def _reconcile(bench: Bench, sources: tuple[Source, ...], root: bytes) -> Outcome:
+    """Install what is in `sources`; nothing real leaves a store, whatever is mounted meanwhile."""
+    config = bench.config._replace(sources=sources)
+    return reconcile.reconcile(config, bench.environ, (), time.time(), may_go=bundle.fingerprints(root))
 
 
 def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
@@ -165,7 +165,7 @@ def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
 
 def _undo(bench: Bench, root: bytes) -> tuple[str, ...]:
     """Withdraw the throwaway CA; gives the stores that are not as before."""
-    reconcile.reconcile(bench.config, bench.environ, (), time.time())
+    _reconcile(bench, (), root)
     after = host.look(bench.settings, bench.environ, ())
     return tuple(differing(bench.before, after, bundle.fingerprints(root)))
 

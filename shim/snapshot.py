@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from shim.writer import Owner
 
 ANCHOR_PREFIX = "ca-shim-"
-TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+TEMPORARY = ".ca-shim-new"  # in the name of a file that is being written
+NAMED = "CA_SHIM_CERTIFI"  # how a certifi was found that an operator has named
 
 
 class OsStore(Record):
@@ -27,14 +28,18 @@ class OsStore(Record):
 
 
 class CertifiStore(Record):
-    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
+    """A certifi bundle, by its real path; `owner` writes it when it is not blocked.
+
+    One without content cannot be read, holds nothing of its own, or is `hidden`.
+    """
 
     path: str
     found: str
     content: bytes
     owner: Owner | None
     blocked: str
-    leftover: bool  # a temporary file of a killed start lies beside it
+    leftover: str  # the temporary file of a killed start beside it, "" when there is none
+    hidden: bool = False  # what its clients read is not looked at: it is inside an archive, or one too many
 
 
 class Directory(Record):
@@ -66,6 +71,7 @@ class Snapshot(Record):
     curl_needs_bundle: bool
     go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
     alone: bool = True  # no application is running that reads our bundles
+    nowhere: str = ""  # why places for bundles cannot be used
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:

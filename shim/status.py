@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shim import application, apply, bundle, certs, families, host, log, plan, preview, receipt, verify
+from shim import application, bundle, certs, families, host, loading, log, plan, preview, receipt, verify
 from shim.certs import timestamp
 from shim.record import Record
 
@@ -115,9 +115,10 @@ def _stores(root: str, view: View) -> Iterator[Store]:
         settled=receipt.settled(view.snapshot, root),
     )
     shipped = list(_shipped(facts))
-    yield from shipped
-    yield from _chosen(facts, {store.path for store in shipped})
-    yield from _unread(facts)
+    stores = (*shipped, *_chosen(facts, {store.path for store in shipped}), *_unread(facts))
+    for store in stores:
+        stays = store.ours if view.decision.may_go is not None else _NONE
+        yield store._replace(takes=store.takes | stays)
 
 
 def _shipped(facts: _Facts) -> Iterator[Store]:
@@ -155,7 +156,7 @@ def _unread(facts: _Facts) -> Iterator[Store]:
 
 def _store(path: str, found: str, content: bytes, facts: _Facts) -> Store:
     """What was read is what is loaded: OpenSSL would wait for a FIFO, and open what has been exchanged meanwhile."""
-    return Store(path, found, content, apply.loads(content), path in facts.settled)
+    return Store(path, found, content, loading.loads(content), path in facts.settled)
 
 
 def _marked(content: bytes) -> frozenset[str]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from shim.apply import private_file
+from shim.loading import private_file
 from shim.record import Record
 
 TYPE_CHECKING = False

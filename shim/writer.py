@@ -8,6 +8,7 @@ from errno import ELOOP
 
 from shim import reading
 from shim.record import Record
+from shim.snapshot import TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ ROOT = Owner(0, 0)
 def myself() -> Owner:
     """Give whom this process acts as."""
     return Owner(os.geteuid(), os.getegid())
+
+
+def temporary_of(path: str) -> str:
+    """Return the name under which this user writes a file: two users may write one, and neither takes the other's."""
+    return f"{path}{TEMPORARY}-{os.getuid()}"
 
 
 class Place(Record):
@@ -81,8 +87,8 @@ def place_of(resolved: Resolved, groups: dict[int, int]) -> Place:
     """Find who may write an existing file safely.
 
     The writer is the owner of the first component that is not root's. All above it is root's and writable by root
-    alone; all below it belongs to the writer; a link on the way is root's or the writer's. `groups` gives the primary
-    group of a uid.
+    alone; all below it belongs to the writer, and not everybody may write there; a link on the way is root's or the
+    writer's. `groups` gives the primary group of a uid.
     """
     owners = [step.st_uid for step in resolved.steps]
     uid = next((owner for owner in owners if owner != 0), 0)
@@ -91,6 +97,8 @@ def place_of(resolved: Resolved, groups: dict[int, int]) -> Place:
         return Place(None, "a directory of root's above it is writable by others")
     if any(owner != uid for owner in owners[len(above) :]):
         return Place(None, "what is on the way belongs to different users")
+    if any(step.st_mode & stat.S_IWOTH for step in resolved.steps[len(above) : -1]):
+        return Place(None, "a directory above it is writable by everybody")
     if any(link.st_uid not in (0, uid) for link in resolved.links):
         return Place(None, "a link on the way belongs to another user")
     return Place(Owner(uid, groups.get(uid, NOBODY if uid else 0)))

@@ -460,7 +460,7 @@ def test_what_lies_planted_at_the_temporary_name_is_not_written_to(rhel: Machine
     rhel.mkdir("/home")
     rhel.write(VENV_CERTIFI, CERTIFI_BASE, owner=ANCHORE)
     victim = rhel.write("/etc/victim", b"victim")
-    name = VENV_CERTIFI + ".ca-shim-new"
+    name = VENV_CERTIFI + ".ca-shim-new-0"
     if kind == "link":
         rhel.link(name, "../" * 8 + "etc/victim", owner=ANCHORE)
     elif kind == "directory":

@@ -37,6 +37,12 @@ def image(one: Row, *settings: str) -> str:
 
 
 @functools.cache
+def again(parent: str, python: str) -> str:
+    """An image derived from one that was derived before, by this Python."""
+    return _build(f"{OWN_PREFIX}/again:{python}", (f"ANCHORE_IMAGE={parent}",), f"PYTHON_IMAGE={images.python(python)}")
+
+
+@functools.cache
 def runtime(python: str) -> str:
     """The runtime stage alone, made by this Python."""
     return _build(f"{OWN_PREFIX}/runtime:{python}", (), f"PYTHON_IMAGE={images.python(python)}", "--target=runtime")

@@ -177,7 +177,7 @@ def test_a_marker_with_odd_content_raises_nothing(state: bytes) -> None:
 
 
 def test_a_leftover_of_a_killed_write_of_an_anchor_is_removed() -> None:
-    leftover = f"{families.RHEL.anchors}/ca-shim-a-123.crt.ca-shim-new"
+    leftover = f"{families.RHEL.anchors}/ca-shim-a-123.crt.ca-shim-new-0"
     before = RHEL._replace(content=SHIPPED + A.pem, anchors=(*anchors(RHEL, A), (leftover, b"half")))
 
     assert leftover in [step.path for step in plan_os(before, A).steps if step.action == "remove"]
@@ -248,9 +248,9 @@ def test_certifi_that_cannot_be_changed_is_overridden(blocked: str, failed: str,
 
 
 def test_a_temporary_file_beside_certifi_is_removed() -> None:
-    (step,) = plan.plan_certifi((), certifi(leftover=True), "").steps
+    (step,) = plan.plan_certifi((), certifi(leftover=CERTIFI + ".ca-shim-new-0"), "").steps
 
-    assert (step.action, step.path) == ("remove", CERTIFI + ".ca-shim-new")
+    assert (step.action, step.path) == ("remove", CERTIFI + ".ca-shim-new-0")
 
 
 BLOCKED = machine(RHEL._replace(blocked=READ_ONLY), certifi(blocked=READ_ONLY))
@@ -419,4 +419,6 @@ def test_a_variable_that_points_to_the_overridden_system_bundle_starts_from_it_w
 def test_the_steps_come_store_by_store_and_the_override_last() -> None:
     made = make(machine(RHEL, certifi()), A)
 
-    assert list(dict.fromkeys(step.store for step in made.steps)) == [RHEL.path, CERTIFI, RUN.path]
+    stores = [RHEL.path, CERTIFI, "/run/ca-shim/extra.pem", "/run/ca-shim/env"]
+
+    assert list(dict.fromkeys(step.store for step in made.steps)) == stores

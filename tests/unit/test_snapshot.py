@@ -90,7 +90,7 @@ def test_what_is_still_there_is_not_withdrawn() -> None:
     [
         pytest.param(INSTALLED, id="installed"),
         pytest.param(machine(RHEL._replace(state=b"pending -\n")), id="marker"),
-        pytest.param(machine(RHEL, certifi(leftover=True)), id="temporary file"),
+        pytest.param(machine(RHEL, certifi(leftover="/x")), id="temporary file"),
         pytest.param(machine(directories=(OURS,)), id="override bundles"),
         pytest.param(machine(RHEL, certifi(content=SHIPPED + b"# BEGIN ca-shim\n")), id="half a block"),
     ],
