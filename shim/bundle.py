@@ -13,7 +13,7 @@ END = b"# END ca-shim"
 _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
 _ASCII = 0x80
-_REMEMBERED = 1024  # certificates: every bundle of a machine holds mostly the same ones
+_REMEMBERED = 32_768  # certificates: every bundle of a machine holds mostly the same ones
 _ORIGIN = b"# ca-shim made this from "
 # As OpenSSL reads them: at the start of a line only.
 _CERTIFICATE = b"\n-----BEGIN CERTIFICATE-----", b"\n-----END CERTIFICATE-----"
