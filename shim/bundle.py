@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from shim.record import Record
 
+LIMIT = 64 * 1024 * 1024  # bytes of any file that we read; no larger one is written
 BEGIN = b"# BEGIN ca-shim"
 END = b"# END ca-shim"
 _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"

@@ -50,13 +50,13 @@ def needs(
         setting = settings.get(row.name)
         if (
             setting
-            and not (setting.superseded and row.exported and row.when not in ruled)
-            and (wanted or row.when in ruled or setting.real in overridden or row.name in standing)
+            and not (setting.superseded and row.exported and row.name not in ruled)
+            and (wanted or row.name in ruled or setting.real in overridden or row.name in standing)
             and not (_serves(setting, snapshot, overridden, wanted, row.base) and row.name not in standing)
         ):
             variables[row.name] = row.file
             files[row.file] = row.base, row.name
-        elif not setting and (row.when in ruled or (row.exported and row.name in standing)):
+        elif not setting and (row.name in ruled or (row.exported and row.name in standing)):
             variables[row.name] = row.store_file
             files.setdefault(row.store_file, (row.base, ""))
     if (stuck and snapshot.go_can_be_steered) or families.CERT_DIR in standing:
@@ -65,7 +65,7 @@ def needs(
 
 
 def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool) -> set[str]:
-    """Give the situations of the table that hold here."""
+    """Return the variables whose situation holds here, and whose client is here."""
     os_overridden = snapshot.os.path in overridden
     curl = os_overridden and (snapshot.curl_needs_bundle or stuck)
     python = curl or any(store.path in overridden for store in snapshot.certifi)
@@ -75,7 +75,8 @@ def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str
         "curl needs it": curl,
         "python overridden": python,
     }
-    return {situation for situation, holds in situations.items() if holds}
+    here = ("", *snapshot.clients)
+    return {row.name for row in families.VARIABLES if situations.get(row.when) and row.needs in here}
 
 
 def _serves(

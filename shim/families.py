@@ -232,6 +232,7 @@ class Variable(Record):
     when: str  # the situation in which it is set although it had no value: see `environ`
     clients: str
     directories: bool = False  # its clients take a directory of certificates, too
+    needs: str = ""  # a program, or a package beside a certifi, without which it is set only if it had a value
 
     @property
     def store_file(self) -> str:
@@ -258,11 +259,14 @@ VARIABLES = (
     # requests too, so REQUESTS_CA_BUNDLE is set with it.
     Variable("CURL_CA_BUNDLE", "curl.pem", "os", "curl needs it", "curl, freshclam"),
     Variable("NODE_EXTRA_CA_CERTS", "extra.pem", "nothing", "any CA wanted", "Node.js: no store reaches it"),
-    Variable("GIT_SSL_CAINFO", "git.pem", "os", "never", "git"),
+    # http.c of git: without it, what its libcurl was built with; libcurl itself reads no variable.
+    Variable("GIT_SSL_CAINFO", "git.pem", "os", "os overridden", "git", needs="/usr/bin/git"),
     Variable("AWS_CA_BUNDLE", "aws.pem", "python", "never", "AWS command line, botocore"),
     Variable("PIP_CERT", "pip.pem", "python", "never", "pip", directories=True),
-    Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "never", "httplib2"),
-    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "never", "gRPC"),
+    # httplib2/certs.py: without it certifi.
+    Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "python overridden", "httplib2", needs="httplib2"),
+    # grpcio brings roots of its own (grpc/_cython/_credentials/roots.pem), which nothing else replaces.
+    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "any CA wanted", "gRPC", needs="grpc"),
 )
 BUNDLE_FILES = frozenset({"env", *(name for row in VARIABLES for name in (row.file, row.store_file))})
 FRESHCLAM = "/usr/bin/freshclam"

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from shim.families import Family, Variable
     from shim.writer import Owner, Place
 
-_MAX_CERTIFI = 8 * 1024 * 1024  # bytes; certifi's own has a thirtieth of it
 _MAX_STORES = 32
 _TOO_MANY = f"more than {_MAX_STORES} certifi were found, and the rest is not looked at: name those in use in {NAMED}"
 _ARCHIVE = b"PK\x03\x04"
+_UNREAD = "it cannot be read"
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 _MOUNTS = "/proc/self/mountinfo"
@@ -36,14 +36,16 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
     passwd = (reading.read_or_none(f"{root}/etc/passwd") or b"").decode("utf-8", "surrogateescape")
     places = list(_directories(config, environ, os.geteuid() if uid is None else uid))
     directories = tuple(place for place in places if isinstance(place, Directory))
+    certifi = tuple(_certifi_stores(config, environ, command, passwd))
     return Snapshot(
         os=_os_store(config),
-        certifi=tuple(_certifi_stores(config, environ, command, passwd)),
+        certifi=certifi,
         directories=directories,
         settings=tuple(_settings(root, environ, directories)),
         curl_needs_bundle=families.CERT_DIR in environ or os.path.exists(root + families.FRESHCLAM),
         go_can_be_steered=environ.get(families.CERT_DIR, families.HOME) == families.HOME
         and os.path.isdir(root + families.HOME),
+        clients=tuple(_clients(root, [os.path.dirname(os.path.dirname(store.path)) for store in certifi])),
         alone=config.alone,
         nowhere="; ".join(place for place in places if isinstance(place, str)),
     )
@@ -89,16 +91,18 @@ def _os_store(config: Config) -> OsStore:
     family = family_of(root)
     path = family.bundle if family else next((p for p in families.OS_BUNDLES if os.path.isfile(root + p)), "")
     if family is None:
-        content = reading.read_or_none(root + path) or b"" if path else b""
-        return OsStore(None, path, content, (), b"", (), "this system has no row in the table of families")
+        foreign = reading.read_or_none(root + path) or b"" if path else b""
+        return OsStore(None, path, foreign, (), b"", (), "this system has no row in the table of families")
+    content, doubtful = _store_content(root + path)
     return OsStore(
         family=family,
         path=path,
-        content=reading.read_or_none(root + path) or b"",
+        content=content or b"",
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
         state=reading.read_or_none(root + family.state) or b"",
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
-        blocked=_why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
+        blocked=_UNREAD if doubtful else _why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
+        doubtful=doubtful,
     )
 
 
@@ -164,17 +168,25 @@ def _certifi_stores(
             seen.add(resolved.real)
             place = writer.place_of(resolved, groups) if config.in_place else writer.Place(None, _SWITCHED_OFF)
             with writer.Seeing(config.root, path):
-                content = reading.read_or_none(config.root + resolved.real, _MAX_CERTIFI)
-            yield _certifi_store(config.root, resolved, how, place, content)
+                content, doubt = _store_content(config.root + resolved.real)
+            yield _certifi_store(config.root, resolved, how, place, content)._replace(doubtful=doubt)
         except OSError as error:  # its owner may exchange it meanwhile
             yield CertifiStore(path, how, b"", None, (error.strerror or "unreadable").lower(), leftover="")
+
+
+def _store_content(path: str) -> tuple[bytes | None, bool]:
+    """Read a store, None when that fails; and whether its clients may read it all the same, and find a CA of ours."""
+    try:
+        return reading.read(path), False
+    except OSError as error:
+        return None, not isinstance(error, (FileNotFoundError, PermissionError, reading.NotRegularError))
 
 
 def _certifi_store(root: str, resolved: writer.Resolved, how: str, place: Place, content: bytes | None) -> CertifiStore:
     path = root + resolved.real
     blocked = place.reason or _why_not_writable(place.owner, path)
     if content is None:
-        blocked = "it cannot be read"
+        blocked = _UNREAD
     elif content.startswith(_ARCHIVE):
         blocked = "it is inside an archive, which is not changed: unpack it"
         return CertifiStore(resolved.real, how, b"", None, blocked, leftover="", hidden=True)
@@ -308,6 +320,15 @@ def _safe_parent(status: os.stat_result, uid: int) -> bool:
     return status.st_uid in (0, uid) and (not status.st_mode & others or bool(status.st_mode & stat.S_ISVTX))
 
 
+def _clients(root: str, sites: Sequence[str]) -> Iterator[str]:
+    """Yield what a variable's client needs and is here; compiled packages may lie in lib64, beside lib."""
+    beside = {*sites, *(site.replace("/lib/python", "/lib64/python") for site in sites)}
+    for needs in (row.needs for row in families.VARIABLES if row.needs):
+        places = [needs] if needs.startswith("/") else [f"{site}/{needs}" for site in beside]
+        if any(os.path.lexists(root + place) for place in places):
+            yield needs
+
+
 def _settings(root: str, environ: Mapping[str, str], directories: tuple[Directory, ...]) -> Iterator[Setting]:
     for variable in families.VARIABLES:
         value = environ.get(variable.name)
@@ -323,11 +344,15 @@ def _setting(root: str, variable: Variable, origin: str) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
     path = _path_of(root, origin)
     content = None if superseded else bundle_behind(root, variable, origin)
-    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :], content, superseded)
+    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :] if path else "", content, superseded)
 
 
 def _path_of(root: str, value: str) -> str:
-    return root + value if value.startswith("/") else os.path.abspath(value) if value else ""
+    """Return where a value points to, "" for nothing: an empty value, or a relative one where the directory is gone."""
+    try:
+        return root + value if value.startswith("/") else os.path.abspath(value) if value else ""
+    except FileNotFoundError:
+        return ""
 
 
 def bundle_behind(root: str, variable: Variable, value: str) -> bytes | None:

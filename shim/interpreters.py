@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from shim import families, reading
+from shim import families, reading, writer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
     _Found = TypeVar("_Found")
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_MAX_CHAIN = 5  # entrypoint, wrapper, shell script, ...
-_MAX_NAMED = 256  # absolute paths in the shell scripts of a command
+_MAX_NAMED = 512  # absolute paths in the shell scripts of a command, with the directories above them
+_MAX_SCRIPTS = 16
 _SCRIPT = 64 * 1024  # bytes of a shell script that are read
 _DELIMITERS = bytes.maketrans(b"\0\"'`;&|()<>{}=:,", b" " * 16)  # between the words of a script, besides whitespace
 _IN_SCRIPT = "named in a shell script"
-# What a file of the application's can make a search raise: a NUL in a path, a chain of links deeper than the stack.
-_STUMBLES = (OSError, ValueError, RecursionError)
 
 
 def certifi_bundles(root: str, environ: Mapping[str, str], command: Sequence[str]) -> dict[str, str]:
@@ -39,7 +37,7 @@ def certifi_bundles(root: str, environ: Mapping[str, str], command: Sequence[str
         sites.setdefault(site, "known place")
     found: dict[str, str] = {}
     for pattern, how in sites.items():
-        for bundle in _until_it_stumbles(_bundles_in(root, pattern)):
+        for bundle in _bundles_in(root, pattern):
             found.setdefault(bundle, how)
     return found
 
@@ -48,7 +46,7 @@ def _until_it_stumbles(search: Iterator[_Found]) -> Iterator[_Found]:
     """Yield what a search finds: a file that makes it fail costs the rest of this search, and no other."""
     try:
         yield from search
-    except _STUMBLES:
+    except (OSError, ValueError):  # a NUL in a path, a name that is no UTF-8
         return
 
 
@@ -63,10 +61,18 @@ def which(root: str, name: str, path: str) -> str:
     return ""
 
 
+def real(root: str, path: str) -> str:
+    """Follow the links of a path without leaving `root`; return "" for one that leads nowhere."""
+    try:
+        return writer.resolve(root, path).real
+    except OSError:
+        return ""
+
+
 def _of_command(root: str, command: Sequence[str], path: str) -> Iterator[tuple[str, str]]:
     """Follow the command through env, our own wrapper and shell scripts to a Python, then what the scripts name."""
     words, scripts = list(command), list[bytes]()
-    while words and len(scripts) < _MAX_CHAIN:
+    while words:
         program = which(root, words.pop(0), path)
         interpreter = _interpreter(root, program, path)
         if os.path.basename(interpreter) not in families.SHELLS:
@@ -85,7 +91,9 @@ def _named_in(root: str, scripts: list[bytes], path: str) -> Iterator[tuple[str,
     seen: dict[str, None] = {}
     for script in scripts:
         for program, sourced in _paths_in(script):
-            if program in seen or len(seen) >= _MAX_NAMED:
+            if len(seen) >= _MAX_NAMED:
+                return
+            if program in seen:
                 continue
             above = os.path.dirname(program)
             prefixes = [each for each in (program, above, os.path.dirname(above)) if each not in seen]
@@ -96,13 +104,13 @@ def _named_in(root: str, scripts: list[bytes], path: str) -> Iterator[tuple[str,
             if os.path.basename(interpreter).startswith("python"):
                 yield from _both_prefixes(root, interpreter, _IN_SCRIPT)
             elif sourced or (interpreter != program and os.path.basename(interpreter) in families.SHELLS):
-                scripts.append(_script(root, program))
+                scripts += [_script(root, program)] if len(scripts) < _MAX_SCRIPTS else []
 
 
 def _paths_in(script: bytes) -> Iterator[tuple[str, bool]]:
     """Yield the absolute paths among the words of a shell script, and whether the script sources it."""
     words = script.translate(_DELIMITERS).split()
-    for before, word in zip([b"", *words], words, strict=False):
+    for before, word in dict.fromkeys(zip([b"", *words], words, strict=False)):
         if word.startswith(b"/"):
             yield os.path.normpath(word.decode("utf-8", "surrogateescape")), before in (b".", b"source")
 
@@ -130,9 +138,9 @@ def _both_prefixes(root: str, interpreter: str, how: str) -> Iterator[tuple[str,
     if interpreter:
         prefix = os.path.dirname(os.path.dirname(interpreter))
         yield prefix, how
-        real = os.path.dirname(os.path.dirname(os.path.realpath(root + interpreter)[len(root) :]))
-        if real != prefix and not _is_venv(root, prefix):
-            yield real, how
+        base = os.path.dirname(os.path.dirname(real(root, interpreter)))
+        if base not in ("", prefix) and not _is_venv(root, prefix):
+            yield base, how
 
 
 def _interpreter(root: str, program: str, path: str) -> str:
@@ -147,7 +155,7 @@ def _script(root: str, program: str) -> bytes:
 
 
 def _unwrapped(root: str, program: str) -> str:
-    moved = families.WRAPPED + os.path.realpath(root + program)[len(root) :]
+    moved = families.WRAPPED + real(root, program)
     return moved if os.path.isfile(root + moved) else program
 
 

@@ -20,6 +20,8 @@ _proven: set[str] = set()  # digests of certificates that OpenSSL has loaded: ea
 
 def why_not(content: bytes, count: int) -> str:
     """Return why clients cannot load a bundle of `count` distinct certificates, "" when they can."""
+    if len(content) > bundle.LIMIT:
+        return f"it would be larger than {bundle.LIMIT >> 20} MiB, and not be read again"
     items = bundle.items(content)
     if content.count(b"-----BEGIN ") > len(items) + _MAX_FOREIGN:
         return "it holds too many blocks that are no certificates"

@@ -136,7 +136,7 @@ def plan_os(
     base = present - ours
     missing = fingerprints(here) - present
     lingering = (ours & present).difference(fingerprints(here), *map(bundle.fingerprints, staying.values()))
-    changed = missing or lingering
+    changed = missing or lingering or store.doubtful
     if store.family is None or store.blocked:
         reason = failed or store.blocked
         return StorePlan(store.path, override=reason if changed else "", added=missing, removed=lingering)
@@ -197,6 +197,8 @@ def plan_certifi(
 ) -> StorePlan:
     """Plan one certifi bundle: our block at its end, with what the bundle lacks."""
     reason = failed or store.blocked
+    if store.doubtful:
+        return StorePlan(store.path, override=reason, added=fingerprints(wanted))
     if not bundle.looks_whole(store.content):
         doubtful = bundle.BEGIN in store.content or fingerprints(wanted) - bundle.fingerprints(store.content)
         return StorePlan(store.path, override=reason if doubtful else "")
@@ -267,7 +269,7 @@ def _base(base: str, setting: Setting | None, source: Material) -> bytes:
         return setting.content
     if base == "nothing" and not on_os:
         return b""
-    if base == "python" and not on_os and any(each.content for each in snapshot.certifi):
+    if ((base == "python" and not on_os) or snapshot.os.doubtful) and any(each.content for each in snapshot.certifi):
         return _python_base(source)
     ours = ours_in(snapshot.os)
     leaving = ours if source.may_go is None else ours & source.may_go

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from shim import families, host, reading, reconcile, sources
+from shim import application, families, host, reconcile, sources
 from shim.log import printable, say
 
 TYPE_CHECKING = False
@@ -72,7 +72,7 @@ def note_lines(notes: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 
 def exports(config: Config, environ: Mapping[str, str]) -> str:
-    """Give the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
+    """Return the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
     paths = [f"{config.root}{each.path}/env" for each in host.look(config, environ, ()).directories if each.exists]
     newest = max(filter(os.path.isfile, paths), key=os.path.getmtime, default="")
-    return (reading.read_or_none(newest) or b"").decode("utf-8", "surrogateescape") if newest else ""
+    return application.env_file(newest) if newest else ""

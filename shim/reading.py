@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 
-LIMIT = 64 * 1024 * 1024  # bytes
+from shim import bundle
+
+LIMIT = bundle.LIMIT
 _MORE = 4096  # bytes: files of /proc have no size
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 

@@ -30,7 +30,7 @@ class Outcome(Record):
     notes: tuple[Note, ...] = ()
     changes: int = 0  # steps carried out
     certificates: int = 0  # accepted
-    stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place" or "override")
+    stores: tuple[tuple[str, str], ...] = ()  # (bundle, "in place", "override" or "not served")
     remembered: bool = False  # nothing changed since a start that verified it all
     known_problems: int = 0  # that it told of
 
@@ -146,11 +146,10 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         notes=notes,
         changes=changes,
         certificates=len(decision.wanted) + decision.kept,
-        stores=tuple(
-            (store.path, "override" if store.override else "in place") for store in planned.stores if store.path
-        ),
+        stores=report.served(planned),
     )
-    _remember(config, intake, snapshot, outcome, decision.until)
+    if not decision.may_go:  # else it is no start, and leaves everything as it was
+        _remember(config, intake, snapshot, outcome, decision)
     return outcome
 
 
@@ -191,20 +190,20 @@ def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
     return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
 
 
-def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, until: int) -> None:
+def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, decision: Decision) -> None:
     """Leave a receipt beside the override bundles, unless a source or a store may do better next time."""
     from shim import apply, writer
 
     newest = receipt.Receipt(
         key=receipt.key(config, intake, snapshot),
-        until=until,
+        until=decision.until,
         certificates=outcome.certificates,
         problems=len(outcome.problems),
         variables=dict(outcome.variables),
         stores=receipt.digests(snapshot),
     )
-    passing = not intake.complete or any(note.code == NotUpdatedError.code for note in outcome.problems)
-    kept = None if passing else _receipt_directory(intake, snapshot)
+    failed = any(note.code == NotUpdatedError.code for note in outcome.problems)
+    kept = None if failed or decision.may_go is not None else _receipt_directory(intake, snapshot)
     for directory in (each for each in snapshot.directories if each.writable):
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:

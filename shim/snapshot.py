@@ -25,6 +25,7 @@ class OsStore(Record):
     state: bytes
     blocklist: tuple[bytes, ...]
     blocked: str
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
 
 
 class CertifiStore(Record):
@@ -39,6 +40,7 @@ class CertifiStore(Record):
     owner: Owner | None
     blocked: str
     leftover: str  # the temporary file of a killed start beside it, "" when there is none
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
     hidden: bool = False  # what its clients read is not looked at: it is inside an archive, or one too many
 
 
@@ -70,6 +72,7 @@ class Snapshot(Record):
     settings: tuple[Setting, ...]
     curl_needs_bundle: bool
     go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
+    clients: tuple[str, ...] = ()  # of what the table of variables says that a client needs: what is here
     alone: bool = True  # no application is running that reads our bundles
     nowhere: str = ""  # why places for bundles cannot be used
 

@@ -57,6 +57,7 @@ class Status(Record):
     notes: tuple[Mapping[str, object], ...]
     problems: bool  # some of the notes are problems
     off: bool
+    uid: int = 0  # whose the bundles are
 
     @property
     def settled(self) -> bool:
@@ -90,6 +91,7 @@ def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
         notes=tuple({"event": note.event, **dict(note.details)} for note in view.decision.notes),
         problems=any(note.code for note in view.decision.notes),
         off=config.off,
+        uid=host.uid_of_last_start(config, environ),
     )
 
 
@@ -238,7 +240,7 @@ def _lines(status: Status) -> Iterator[str]:
     if status.session:
         yield ""
         yield f"set otherwise for the application than in this session: {', '.join(status.session)}"
-        yield f'to have them here: eval "$({families.COMMAND} env)"'
+        yield f'to have them here, as uid {status.uid}: eval "$({families.COMMAND} env)"'
     yield ""
     yield _verdict(status)
 

@@ -13,6 +13,7 @@ import stat
 
 from shim import families, writer
 from shim.errors import ShimError
+from shim.interpreters import real
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _programs(root: str, name: str, path: str) -> list[str]:
     """Return the real path below `root` of every program of a name."""
     directories = [*path.split(":"), *families.PROGRAM_DIRECTORIES]
     candidates = [name] if "/" in name else [f"{each}/{name}" for each in directories if each.startswith("/")]
-    found = [real for real in dict.fromkeys(_real(root, each) for each in candidates) if _is_program(root + real)]
+    found = [each for each in dict.fromkeys(real(root, each) for each in candidates) if _is_program(root + each)]
     for program in (name, *found):
         if os.path.basename(program).rstrip("0123456789.") in families.NEVER_WRAPPED:
             raise WrapError(f"{program} is never wrapped: name the program that starts the application")
@@ -59,16 +60,8 @@ def _programs(root: str, name: str, path: str) -> list[str]:
     return found
 
 
-def _real(root: str, path: str) -> str:
-    """Follow links without leaving `root`; return "" for a path that leads nowhere."""
-    try:
-        return writer.resolve(root, path).real
-    except OSError:
-        return ""
-
-
 def _home(root: str) -> str:
-    return _real(root, families.HOME) or families.HOME
+    return real(root, families.HOME) or families.HOME
 
 
 def _is_program(path: str) -> bool:
@@ -103,8 +96,8 @@ def _wrapper(home: str, program: str) -> bytes:
 def _link(root: str) -> list[str]:
     """Have `ca-shim` on PATH, where nothing of that name is: by root's own hand, in a directory that root owns."""
     directory, name = os.path.split(families.LINK)
-    link = f"{root}{_real(root, directory)}/{name}"
-    if not _real(root, directory) or os.path.lexists(link):
+    link = f"{root}{real(root, directory)}/{name}"
+    if not real(root, directory) or os.path.lexists(link):
         return []
     os.symlink(families.COMMAND, link)
     return [f"{families.LINK}: linked to {families.COMMAND}"]

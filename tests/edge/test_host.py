@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import families, host, interpreters, status
+from shim import families, host, interpreters, reading, status
 from tests.certificates import NOW, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, VENV, VENV_CERTIFI, Machine, needs_root
 
@@ -96,6 +96,7 @@ OURS = f"/opt/x/{SITE}"
         pytest.param(b"#! /opt/x/bin/python3.9 -I\n", id="blank and option"),
         pytest.param(b"#!/usr/bin/env python3.9\n", id="env"),
         pytest.param(b"#!/usr/bin/env -S python3.9 -I\n", id="env -S"),
+        pytest.param(b"#!/usr/bin/env -S X=1 python3.9\n", id="env -S with a variable"),
     ],
 )
 def test_the_certifi_of_the_command_s_interpreter_is_found(venv: Machine, script: bytes) -> None:
@@ -113,6 +114,37 @@ def test_a_shell_script_s_first_argument_is_looked_at(venv: Machine) -> None:
     venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
 
     assert found(venv, "/entry.sh", "program")[OURS] == "the command's interpreter"
+
+
+@pytest.mark.parametrize("command", [("/bin/sh", "-c", "program"), ("sh", "-e", "/entry.sh", "program")], ids=" ".join)
+def test_the_words_after_a_shell_are_looked_at(venv: Machine, command: tuple[str, ...]) -> None:
+    venv.write("/usr/bin/sh", b"\x7fELF", 0o755)
+    venv.write("/entry.sh", b"#!/bin/sh\n", 0o755)
+    venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
+
+    assert found(venv, *command)[OURS] == "the command's interpreter"
+
+
+def test_the_words_after_another_program_are_not_looked_at(venv: Machine) -> None:
+    venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
+    venv.write("/usr/bin/binary", b"\x7fELF", 0o755)
+
+    assert OURS not in found(venv, "binary", "program")
+
+
+def test_how_a_known_place_was_found_is_the_nearer_way(rhel: Machine) -> None:
+    rhel.write("/usr/bin/program", b"#!/usr/local/bin/python3.9\n", 0o755)
+
+    assert found(rhel, "program") == {CERTIFI: "the command's interpreter"}
+
+
+def test_a_venv_s_interpreter_does_not_lead_to_that_of_its_base(venv: Machine) -> None:
+    for name in ("pyvenv.cfg", f"lib/python3.9/site-packages/{families.CERTIFI}"):
+        venv.write(f"/opt/y/{name}", CERTIFI_BASE)
+    venv.mkdir("/opt/y/bin")
+    venv.link("/opt/y/bin/python3", "/opt/x/bin/python3.9")
+
+    assert list(found(venv, "/opt/y/bin/python3", PATH="")) == [f"/opt/y/{SITE}", CERTIFI]
 
 
 def test_a_wrapped_program_is_looked_through(venv: Machine) -> None:
@@ -204,19 +236,16 @@ def test_a_chain_of_links_without_end_does_not_end_the_look(venv: Machine) -> No
     assert found(venv, "/opt/0")[OURS] == "python3 on PATH"
 
 
-@pytest.mark.parametrize("error", [OSError, ValueError, UnicodeError, RecursionError])
+@pytest.mark.parametrize("error", [OSError, ValueError, UnicodeError])
 def test_a_search_that_fails_costs_itself_alone(
     venv: Machine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def realpath(path: str) -> str:
-        raise error(path)
+    def head(path: str, size: int = 0) -> bytes:
+        raise error(path, size)
 
-    monkeypatch.setattr(os.path, "realpath", realpath)
+    monkeypatch.setattr(reading, "head", head)
+    venv.write("/usr/bin/program", b"#!/opt/y/bin/python3\n", 0o755)
 
-    assert found(venv, "/opt/x/bin/python3.9", VIRTUAL_ENV="/opt/y") == {
-        OURS: "the command's interpreter",
-        CERTIFI: "known place",
-    }
     assert found(venv, "program", VIRTUAL_ENV="/opt/x") == {OURS: "VIRTUAL_ENV", CERTIFI: "known place"}
 
 
@@ -267,6 +296,7 @@ NAMED_IN_SCRIPT = "named in a shell script"
         pytest.param(b"exec /opt/x/bin/server --all\n", id="a program of its bin"),
         pytest.param(b"export PATH=/opt/x/bin:$PATH\n", id="PATH"),
         pytest.param(b"VIRTUAL_ENV=/opt/x/\n", id="VIRTUAL_ENV"),
+        pytest.param(b". /opt/y/../x/bin/activate\n", id="dots"),
         pytest.param(b"x=$(/opt/x/bin/tool)\n", id="command substitution"),
         pytest.param(b"exec /usr/bin/outside\n", id="a program elsewhere whose interpreter it is"),
         pytest.param(b"exec /usr/bin/inner.sh\n", id="another script"),
@@ -311,15 +341,26 @@ def test_an_old_venv_is_known_by_its_activate(venv: Machine) -> None:
         pytest.param(b'. "$HOME/opt/x/bin/activate"\n', id="a variable"),
         pytest.param(b". opt/x/bin/activate\n", id="relative"),
         pytest.param(b"# " + b"x" * 65536 + b"\n. /opt/x/bin/activate\n", id="past 64 KiB"),
-        pytest.param(b"".join(b"/%d\n" % n for n in range(300)) + b". /opt/x/bin/activate\n", id="after 256 paths"),
+        pytest.param(b"".join(b"/%d\n" % n for n in range(600)) + b". /opt/x/bin/activate\n", id="after 512 paths"),
         pytest.param(b"exec /entry.sh\n", id="itself"),
+        pytest.param(b"exec /usr/bin/bash -c x\n", id="a shell, which is no script"),
     ],
 )
 def test_what_a_script_does_not_say_for_certain_is_not_followed(venv: Machine, script: bytes) -> None:
     venv.write("/opt/x/pyvenv.cfg", b"")
+    venv.write("/usr/bin/bash", b"\x7fELF\0/opt/x/bin/activate\0", 0o755)
     venv.write("/entry.sh", b"#!/bin/sh\n" + script, 0o755)
 
     assert OURS not in found(venv, "/entry.sh", PATH="/usr/bin")
+
+
+@pytest.mark.parametrize(("scripts", "followed"), [(16, True), (17, False)])
+def test_a_chain_of_scripts_is_followed_up_to_a_limit(venv: Machine, scripts: int, *, followed: bool) -> None:
+    for number in range(1, scripts):
+        venv.write(f"/{number}", b"#!/bin/sh\nexec /%d\n" % (number + 1), 0o755)
+    venv.write(f"/{scripts}", b"#!/bin/sh\n. /opt/x/bin/activate\n", 0o755)
+
+    assert (OURS in found(venv, "/1", PATH="/usr/bin")) == followed
 
 
 def test_the_command_s_own_interpreter_comes_before_what_its_script_names(venv: Machine) -> None:
@@ -356,6 +397,7 @@ EGG = "/usr/lib/python3/site-packages/certifi-2021.5.30-py3.9.egg"
 
 def test_a_certifi_inside_an_archive_is_named_once_and_served_by_override(rhel: Machine) -> None:
     rhel.write(EGG, b"PK\x03\x04rest", 0o644)
+    rhel.write(EGG.replace(".egg", "-nspkg.pth"), b"import sys\n")
     rhel.mount(a=root("A").pem)
     first, second = rhel.start(), rhel.start()
 
@@ -363,6 +405,7 @@ def test_a_certifi_inside_an_archive_is_named_once_and_served_by_override(rhel: 
     assert notes(second) == []
     assert root("A").sha256 in rhel.held(second.variables["REQUESTS_CA_BUNDLE"])
     assert rhel.read(EGG) == b"PK\x03\x04rest"
+    assert rhel.read(EGG.replace(".egg", "-nspkg.pth")) == b"import sys\n"
 
 
 def test_a_certifi_inside_an_archive_makes_no_status_bad(rhel: Machine) -> None:
@@ -402,6 +445,15 @@ def test_a_named_file_that_is_no_certifi_is_a_warning_and_left_alone(rhel: Machi
     assert [(event, store) for event, store, _ in notes(outcome)] == [("store.failed", name)]
     assert {path: rhel.read(path) for path in before} == before
     assert root("A").sha256 in rhel.held(outcome.variables["REQUESTS_CA_BUNDLE"])
+
+
+def test_a_certifi_whose_roots_are_gone_is_served_in_place(rhel: Machine) -> None:
+    """An override would start from the system's roots, which whoever emptied it does not trust."""
+    rhel.write(CERTIFI, b"# no root\n")
+    rhel.mount(a=root("A").pem)
+    rhel.start()
+
+    assert rhel.held(CERTIFI) == {root("A").sha256}
 
 
 def test_our_block_makes_no_certifi_of_another_file(rhel: Machine) -> None:

@@ -264,6 +264,44 @@ def test_freshclam_gets_the_variable_of_curl(rhel: Machine) -> None:
     assert "CURL_CA_BUNDLE" in rhel.start().variables
 
 
+SITE = os.path.dirname(os.path.dirname(CERTIFI))
+OF_CLIENTS = {
+    "git": ("GIT_SSL_CAINFO", "/usr/bin/git", SHIPPED_IDS),
+    "httplib2": ("HTTPLIB2_CA_CERTS", f"{SITE}/httplib2/__init__.py", CERTIFI_IDS),
+    "grpc": ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", f"{SITE}/grpc/__init__.py", SHIPPED_IDS),
+    "grpc in lib64": (
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        f"{SITE}/grpc/__init__.py".replace("/lib/", "/lib64/"),
+        SHIPPED_IDS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("variable", "program", "roots"), OF_CLIENTS.values(), ids=list(OF_CLIENTS))
+def test_a_client_that_is_here_gets_its_variable(
+    machine: Machine, variable: str, program: str, roots: frozenset[str]
+) -> None:
+    machine.mount(a=A.pem)
+    without = start(machine).variables
+    machine.write(program, b"")
+    outcome = start(machine)
+
+    assert (variable in without, outcome.remembered) == (False, False)
+    assert machine.held(outcome.variables[variable]) == roots | {A.sha256}
+    assert start(machine).remembered
+
+
+def test_in_place_only_a_client_with_roots_of_its_own_gets_its_variable(rhel: Machine) -> None:
+    for _, program, _ in OF_CLIENTS.values():
+        rhel.write(program, b"")
+    rhel.mount(a=A.pem)
+    variables = rhel.start().variables
+
+    assert set(variables) == {"NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+    assert rhel.held(variables["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"]) == SHIPPED_IDS | {A.sha256}
+    assert rhel.plan().steps == ()
+
+
 # Directories
 
 

@@ -233,3 +233,42 @@ def test_status_calls_nothing_withdrawn_that_only_cannot_be_read(machine: Machin
     (found,) = status.look(machine.config(), {}, NOW).authorities
 
     assert (found.sha256, {*found.states.values()}) == (A.sha256, {"installed"})
+
+
+# What cannot be read, and what could not be read again
+
+
+def _grow(machine: Machine, path: str) -> None:
+    os.truncate(machine.path(path), bundle.LIMIT + 1)
+
+
+@pytest.mark.parametrize("store", ["certifi", "system"])
+def test_a_store_too_large_to_read_is_overridden_and_a_problem_whatever_is_mounted(
+    machine: Machine, store: str
+) -> None:
+    path = CERTIFI if store == "certifi" else machine.family.bundle
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.mount()
+    _grow(machine, path)
+    outcome = machine.start()
+
+    assert (dict(outcome.stores)[path], [note.code for note in outcome.problems]) == ("override", [71])
+    variable = {"certifi": "REQUESTS_CA_BUNDLE", "system": "SSL_CERT_FILE"}[store]
+    assert A.sha256 not in machine.held(outcome.variables[variable])
+    assert machine.held(outcome.variables[variable]) >= bundle.fingerprints(CERTIFI_BASE)
+
+
+def test_nothing_is_written_that_would_be_too_large_to_read_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = CERTIFI_BASE + pems(*(root(f"Shipped {number}") for number in range(5, 9)))
+    machine.write(CERTIFI, before)
+    monkeypatch.setattr(bundle, "LIMIT", len(before) + 100)
+    machine.mount(a=A.pem)
+    outcome = machine.start()
+
+    assert machine.read(CERTIFI) == before
+    assert [note.code for note in outcome.problems] == [71]
+    assert "REQUESTS_CA_BUNDLE" not in outcome.variables
+    assert A.sha256 in machine.held(machine.family.bundle)

@@ -292,6 +292,6 @@ def test_a_relative_entry_of_path_is_passed_over(image: Machine) -> None:
 def test_an_image_without_the_shim_is_an_error_that_says_so(rhel: Machine) -> None:
     rhel.write(ENTRY, PROGRAM, 0o755)
 
-    with pytest.raises(ShimError):
+    with pytest.raises(ShimError, match="copy /opt/ca-shim of the runtime stage"):
         run(rhel, ENTRY)
     assert rhel.read(ENTRY) == PROGRAM

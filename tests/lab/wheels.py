@@ -29,15 +29,24 @@ _PLATFORMS = [f"manylinux_2_{minor}_{platform.machine()}" for minor in range(36,
 
 def fetch(generation: int, certifi: str) -> Path:
     """The directory of one generation's wheels: certifi of that age and requests; fetched if it is missing."""
+    # Pure Python all of them, so a wheel for any Python serves.
+    options = ("--no-deps", "--platform=any", "--python-version", _PYTHON[generation])
     packages = (*_REQUESTS[generation], f"certifi=={certifi}")
-    directory = CACHE / "wheels" / f"python{generation}-certifi-{certifi}"
+    return _fetched(f"python{generation}-certifi-{certifi}", packages, options)
+
+
+def fetch_for(version: str, *packages: str) -> Path:
+    """The directory of packages, and what they need, for one version of Python on this machine's processor."""
+    return _fetched(f"python{version}-{digest(packages, _PLATFORMS)}", packages, _tags(version))
+
+
+def _fetched(name: str, packages: tuple[str, ...], options: tuple[str, ...]) -> Path:
+    directory = CACHE / "wheels" / name
     if not directory.exists():
         say(f"pip download {' '.join(packages)}")
         partial = directory.with_name(f"{directory.name}.{os.getpid()}.{threading.get_ident()}")
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", partial)
-        # Pure Python all of them, so a wheel for any Python serves.
-        only = ("--only-binary=:all:", "--platform=any", "--python-version", _PYTHON[generation])
-        run(*pip, *only, *packages, environment=os.environ)
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", partial)
+        run(*pip, *options, *packages, environment=os.environ)
         try:
             partial.rename(directory)
         except OSError:  # somebody else was quicker
@@ -62,7 +71,15 @@ def fetch_runtime(versions: Iterable[str]) -> Path:
 
 def _download_locked(lock: Path, directory: Path, version: str) -> None:
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", directory)
+    run(*pip, "--only-binary=:all:", *_tags(version), "-r", lock, environment=os.environ)
+
+
+def _tags(version: str) -> tuple[str, ...]:
+    """What a wheel may be tagged with, for pip."""
     abis = (f"cp{version.replace('.', '')}", "abi3", "none")
-    tags = [*(f"--abi={abi}" for abi in abis), *(f"--platform={name}" for name in (*_PLATFORMS, "any"))]
-    only = ("--only-binary=:all:", "--implementation=cp", f"--python-version={version}")
-    run(*pip, *only, *tags, "-r", lock, environment=os.environ)
+    return (
+        "--implementation=cp",
+        f"--python-version={version}",
+        *(f"--abi={abi}" for abi in abis),
+        *(f"--platform={name}" for name in (*_PLATFORMS, "any")),
+    )

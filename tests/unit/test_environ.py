@@ -43,6 +43,22 @@ def test_the_situation_decides_the_variables(overridden: list[str], curl: bool, 
     assert set(needs(*overridden, curl=curl).variables) == names
 
 
+@pytest.mark.parametrize(
+    ("overridden", "names"),
+    [
+        pytest.param([], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}, id="all in place"),
+        pytest.param([RHEL.path], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "GIT_SSL_CAINFO"}, id="system overridden"),
+        pytest.param([CERTIFI], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "HTTPLIB2_CA_CERTS"}, id="certifi overridden"),
+    ],
+)
+def test_a_client_that_is_here_adds_its_variable(overridden: list[str], names: set[str]) -> None:
+    clients = tuple(row.needs for row in families.VARIABLES if row.needs)
+    with_all = machine(RHEL, certifi())._replace(clients=clients)
+    found = environ.needs(with_all, frozenset(overridden), WANTED).variables
+
+    assert set(found) - set(needs(*overridden).variables) == names
+
+
 def test_without_a_wanted_ca_no_variable_is_set() -> None:
     assert needs(wanted=frozenset()).variables == {}
 
