@@ -8,11 +8,14 @@ from shim import bundle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import IO
 
-_PIECE = 1000  # certificates: OpenSSL's time grows with the square of their number
+_WHOLE = 300  # certificates: a bundle of more is loaded in pieces, and of each piece what is not known to load
+_PIECE = 100  # certificates: OpenSSL's time grows with the square of those of one subject
+_SIZE = 1024 * 1024  # bytes of a piece, or of a bundle loaded whole: OpenSSL takes up to twenty times the memory
 _MAX_FOREIGN = 1000  # blocks that are no certificates, such as revocation lists, which OpenSSL would load too
+_proven: set[str] = set()  # digests of certificates that OpenSSL has loaded: each takes it as long as all else together
 
 
 def why_not(content: bytes, count: int) -> str:
@@ -22,10 +25,9 @@ def why_not(content: bytes, count: int) -> str:
     items = bundle.items(content)
     if content.count(b"-----BEGIN ") > len(items) + _MAX_FOREIGN:
         return "it holds too many blocks that are no certificates"
-    pieces = [items[start : start + _PIECE] for start in range(0, len(items), _PIECE)]
-    contents = [b"".join(item.pem for item in piece) for piece in pieces] if len(pieces) > 1 else [content]
     try:
-        loaded = sum(map(_load, contents))
+        whole = len(items) <= _WHOLE and len(content) <= _SIZE
+        loaded = _load(content) if whole else _load_pieces([item.pem for item in items])
     except ValueError as error:
         return str(error)
     return "" if loaded == count else f"OpenSSL loads {loaded} of {count} certificates from it"
@@ -39,9 +41,40 @@ def loads(content: bytes) -> bool:
 
 def loadable(pems: Sequence[bytes]) -> list[bool]:
     """Return, for each certificate, whether OpenSSL loads it: together, and one by one where that fails."""
-    pieces = [pems[start : start + _PIECE] for start in range(0, len(pems), _PIECE)]
-    together = [not why_not(b"".join(piece), len(set(piece))) for piece in pieces]
-    return [good or not why_not(pem, 1) for piece, good in zip(pieces, together, strict=True) for pem in piece]
+    pieces = [(piece, _are_loaded(piece)) for piece in _pieces(pems)]
+    return [good or _are_loaded([pem]) for piece, good in pieces for pem in piece]
+
+
+def _are_loaded(pems: list[bytes]) -> bool:
+    try:
+        return _load_piece(pems) == len(set(pems))
+    except ValueError:
+        return False
+
+
+def _load_pieces(pems: list[bytes]) -> int:
+    new = [pem for pem in pems if bundle.sha256(pem) not in _proven]
+    return len(pems) - len(new) + sum(map(_load_piece, _pieces(new)))
+
+
+def _load_piece(pems: list[bytes]) -> int:
+    loaded = _load(b"".join(pems))
+    if loaded == len(set(pems)):
+        _proven.update(map(bundle.sha256, pems))
+    return loaded
+
+
+def _pieces(pems: Sequence[bytes]) -> Iterator[list[bytes]]:
+    piece: list[bytes] = []
+    size = 0
+    for pem in pems:
+        size += len(pem)
+        if piece and (len(piece) == _PIECE or size > _SIZE):
+            yield piece
+            piece, size = [], len(pem)
+        piece.append(pem)
+    if piece:
+        yield piece
 
 
 def _load(content: bytes) -> int:

@@ -248,6 +248,12 @@ def test_whatever_is_refused_before_it_a_certificate_is_found(files: list[tuple[
     assert len(parsed.notes) <= 2 * 201
 
 
+def test_a_certificate_behind_thousands_of_bad_blocks_in_its_file_is_found() -> None:
+    parsed = parse(HOLE * 2500 + B.pem)
+
+    assert ([each.sha256 for each in parsed.certificates], parsed.complete) == ([B.sha256], True)
+
+
 def test_what_is_not_told_any_more_is_counted_and_stays_a_problem() -> None:
     parsed = certs.parse([(f"/{number}", HOLE) for number in range(250)])
 
