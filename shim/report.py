@@ -27,7 +27,7 @@ def changes(
 
 
 def served(planned: Plan) -> tuple[tuple[str, str], ...]:
-    """Give how each store is served, by its bundle's path."""
+    """Return how each store is served, by its bundle's path."""
     failed = {store for store, _ in planned.unserved} | {step.store for step in planned.steps}
     return tuple((store.path, _how(store, planned.directory, failed)) for store in planned.stores if store.path)
 
