@@ -28,7 +28,7 @@ def changes(
 
 
 def served(planned: Plan) -> tuple[tuple[str, str], ...]:
-    """Give how each store is served, by its bundle's path."""
+    """Return how each store is served, by its bundle's path."""
     failed = {store for store, _ in planned.unserved} | {step.store for step in planned.steps}
     files = {row.when: f"{planned.directory}/{row.store_file}" for row in families.VARIABLES}
     os_plan, *certifi = planned.stores
