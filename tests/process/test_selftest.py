@@ -15,6 +15,7 @@ import pytest
 
 from shim import apply, bundle, certs, config, families, selftest, throwaway
 from shim.errors import NotUpdatedError, UsageError
+from tests.certificates import root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,18 +137,24 @@ def test_a_signal_ends_it_after_everything_is_undone(
 
 
 def test_a_selftest_that_is_killed_leaves_nothing_that_serves(environ: dict[str, str], tmp_path: Path) -> None:
-    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
-    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
-    _wait_for(f"{tmp_path}/asked")
-    children = _children(process.pid)
-    process.kill()
-    process.communicate(timeout=30)
+    process = _start_and_hang(environ, tmp_path)
 
+    assert _kill(process) == []
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
-    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [child for child in children if _is_ours(child)]
+
+
+def test_a_running_selftest_keeps_its_directory_and_a_killed_one_does_not(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = _start_and_hang(environ, tmp_path)
+    held = os.listdir(tmp_path / "tmp")
+    other = {**environ, "PATH": "/nowhere"}
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == held
+
+    _kill(process)
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_what_a_killed_selftest_left_goes_at_the_next(environ: dict[str, str], tmp_path: Path) -> None:
@@ -164,16 +171,20 @@ def test_what_a_killed_selftest_left_goes_at_the_next(environ: dict[str, str], t
     assert sorted(os.listdir(temporary)) == [f"ca-shim-selftest-{name}" for name in ("link", "new", "running")]
 
 
-def test_a_throwaway_ca_of_a_killed_selftest_is_not_kept(environ: dict[str, str], tmp_path: Path) -> None:
-    (left,) = certs.parse((("ca.pem", throwaway.site(sends_intermediate=False).root),)).certificates
+def test_the_throwaway_ca_of_a_killed_selftest_is_not_kept_as_real_ones_are(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    real, left = root("A"), throwaway.site(sends_intermediate=False).root
+    installed = certs.parse((("ca.pem", real.pem + left),)).certificates
     (tmp_path / "bundles").mkdir(mode=0o755)
-    (tmp_path / "bundles/extra.pem").write_bytes(bundle.merged("", (), (left.item,)))
+    (tmp_path / "bundles/extra.pem").write_bytes(bundle.merged("", (), tuple(each.item for each in installed)))
     _fake(tmp_path / "bin/curl", f'cat "$NODE_EXTRA_CA_CERTS" >> {tmp_path}/seen; exit 60')
     environ |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "CA_SHIM_BUNDLE_DIR": f"{tmp_path}/bundles"}
     selftest.main(config.read(environ), environ, as_json=False)
 
     seen = bundle.fingerprints((tmp_path / "seen").read_bytes())
-    assert (len(seen), left.sha256 in seen) == (1, False)
+    assert (len(seen), real.sha256 in seen) == (2, True)
+    assert not seen & bundle.fingerprints(left)
 
 
 @pytest.fixture
@@ -214,6 +225,25 @@ def test_in_place_a_directory_that_takes_no_lock_is_named(
 def _start(environ: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shim", "selftest"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, encoding="utf-8")
+
+
+def _start_and_hang(environ: dict[str, str], tmp_path: Path) -> subprocess.Popen[str]:
+    """Start one, and return when it waits for a client."""
+    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
+    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    _wait_for(f"{tmp_path}/asked")
+    return process
+
+
+def _kill(process: subprocess.Popen[str]) -> list[int]:
+    """Kill one, and return which of its children go on although they were waited for."""
+    children = _children(process.pid)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [child for child in children if _is_ours(child)]
 
 
 def _wait_for(path: str) -> None:
