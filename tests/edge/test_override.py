@@ -534,7 +534,7 @@ def test_a_directory_with_a_special_mode_is_not_used(rhel: Machine, mode: int) -
     assert start(rhel).variables["NODE_EXTRA_CA_CERTS"] == "/dev/shm/ca-shim-1000/extra.pem"
 
 
-@pytest.mark.parametrize(("size", "in_place"), [(4, True), (9, False)], ids=["4 MiB", "9 MiB"])
+@pytest.mark.parametrize(("size", "in_place"), [(4, True), (65, False)], ids=["4 MiB", "65 MiB"])
 def test_a_certifi_that_is_no_certifi_by_its_size_is_left_alone_and_overridden(
     rhel: Machine, size: int, *, in_place: bool
 ) -> None:
