@@ -76,7 +76,7 @@ def main(words: list[str]) -> int:
         _as_root(row, certs, repetitions)
         _by_override(row, certs, repetitions)
         _many(row, certs, max(3, repetitions // 2))
-        _commands(row, certs, min(3, repetitions))
+        _commands(row, certs, 1)
         _hostile(row)
     return 0
 

@@ -136,18 +136,24 @@ def test_a_signal_ends_it_after_everything_is_undone(
 
 
 def test_a_selftest_that_is_killed_leaves_nothing_that_serves(environ: dict[str, str], tmp_path: Path) -> None:
-    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
-    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
-    _wait_for(f"{tmp_path}/asked")
-    children = _children(process.pid)
-    process.kill()
-    process.communicate(timeout=30)
+    process = _start_and_hang(environ, tmp_path)
 
+    assert _kill(process) == []
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
-    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [child for child in children if _is_ours(child)]
+
+
+def test_a_running_selftest_keeps_its_directory_and_a_killed_one_does_not(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = _start_and_hang(environ, tmp_path)
+    held = os.listdir(tmp_path / "tmp")
+    other = {**environ, "PATH": "/nowhere"}
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == held
+
+    _kill(process)
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_what_a_killed_selftest_left_goes_at_the_next(environ: dict[str, str], tmp_path: Path) -> None:
@@ -214,6 +220,25 @@ def test_in_place_a_directory_that_takes_no_lock_is_named(
 def _start(environ: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shim", "selftest"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, encoding="utf-8")
+
+
+def _start_and_hang(environ: dict[str, str], tmp_path: Path) -> subprocess.Popen[str]:
+    """Start one, and return when it waits for a client."""
+    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
+    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    _wait_for(f"{tmp_path}/asked")
+    return process
+
+
+def _kill(process: subprocess.Popen[str]) -> list[int]:
+    """Kill one, and return which of its children go on although they were waited for."""
+    children = _children(process.pid)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [child for child in children if _is_ours(child)]
 
 
 def _wait_for(path: str) -> None:
