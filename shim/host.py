@@ -6,7 +6,7 @@ import os
 import stat
 
 from shim import bundle, families, interpreters, reading, writer
-from shim.snapshot import ANCHOR_PREFIX, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
+from shim.snapshot import ANCHOR_PREFIX, SAVED, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MAX_CERTIFI = 8 * 1024 * 1024  # bytes; certifi's own has a thirtieth of it
 _MAX_STORES = 32
+_ENOUGH = 4 * 1024 * 1024  # bytes, for all outputs of a refresh tool
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 LOCK = "lock"
@@ -88,12 +89,31 @@ def _os_store(config: Config) -> OsStore:
     return OsStore(
         family=family,
         path=path,
-        content=reading.read_or_none(root + path) or b"",
+        content=_os_bundle(root + path),
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
         state=reading.read_or_none(root + family.state) or b"",
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
         blocked=_why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
+        tool=identity_of_tool(root, family),
     )
+
+
+def identity_of_tool(root: str, family: Family) -> bytes:
+    """Return what differs once the refresh tool, a program beside it, or the directory it writes to has changed."""
+    paths = (family.tool, os.path.dirname(family.bundle), *families.TOOL_PATH)
+    try:
+        found = [os.stat(root + path) for path in paths if os.path.exists(root + path)]
+        disk = os.statvfs(root + paths[1])
+    except OSError:
+        return b""
+    space = disk.f_flag & os.ST_RDONLY, disk.f_bavail * disk.f_frsize >= _ENOUGH
+    return str((space, *((each.st_mtime_ns, each.st_mode) for each in found))).encode()
+
+
+def _os_bundle(path: str) -> bytes:
+    """Read the bundle, or its copy where an unfinished refresh has left less in it."""
+    content, copy = (reading.read_or_none(each) or b"" for each in (path, path + SAVED))
+    return copy if copy and len(bundle.fingerprints(copy)) > len(bundle.fingerprints(content)) else content
 
 
 def _why_blocked(root: str, family: Family) -> str:

@@ -54,7 +54,7 @@ def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str]
     if receipt.untouched(intake, snapshot):
         return Outcome({}, remembered=True)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
-    if remembered and intake.complete:
+    if remembered and intake.complete and not snapshot.os.unfinished:
         restored = environ_.restored(environ, snapshot, remembered.variables)
         return Outcome(remembered.variables, restored, certificates=remembered.certificates, remembered=True)
     return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now))

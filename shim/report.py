@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shim import certs, verify
+from shim import certs, plan, verify
 from shim.record import Note
 
 TYPE_CHECKING = False
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shim.snapshot import Snapshot
 
 _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
+_TOOL_REMEDY = "repair the tool and restart; until then the store is served by an override bundle and variables"
 
 
 def changes(
@@ -38,7 +39,10 @@ def unfinished(planned: Plan) -> list[Note]:
 def _stores(planned: Plan, failed: Mapping[str, str]) -> Iterator[Note]:
     overridden = {each.path: each.override for each in planned.stores if each.override}
     for store, reason in overridden.items():
-        yield Note("store.overridden", (("store", store), ("reason", reason)))
+        if reason.startswith(plan.TOOL_FAILED):
+            yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _TOOL_REMEDY)))
+        else:
+            yield Note("store.overridden", (("store", store), ("reason", reason)))
     for store, reason in failed.items():
         if store not in overridden:
             yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)))

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ANCHOR_PREFIX = "ca-shim-"
 TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+SAVED = ".ca-shim-old"  # ends the name of the bundle's copy while its tool works
+PENDING = b"pending"
 
 
 class OsStore(Record):
@@ -24,6 +26,12 @@ class OsStore(Record):
     state: bytes
     blocklist: tuple[bytes, ...]
     blocked: str
+    tool: bytes = b""  # other bytes once the refresh tool, a program beside it or where it writes has changed
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a change was begun and not ended, so that the next start has to."""
+        return self.state.startswith(PENDING)
 
 
 class CertifiStore(Record):
