@@ -36,18 +36,19 @@ class StoreError(Exception):
     """A store could not be changed as planned; the message is the reason, and the old store is still there."""
 
 
-def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str]:
+def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str] | None:
     """Carry out all steps under a lock; gives the stores that failed, with the reason. Readers see old or new files.
 
-    After a failing step the store's other steps are left out, those of other stores are not.
+    After a failing step the store's other steps are left out, those of other stores are not. After waiting for another
+    start, which may have done it all, it does nothing and returns None.
     """
     failed: dict[str, str] = {}
     try:
-        lock = _lock(root + lock_directory) if lock_directory else None
+        lock, waited = _lock(root + lock_directory) if lock_directory else (None, False)
     except (OSError, StoreError) as error:
         return {step.store: _reason(error) for step in plan.steps}
     _inherited[:] = [] if lock is None else [lock]
-    for step in plan.steps:
+    for step in () if waited else plan.steps:
         if step.store not in failed:
             try:
                 _ACTIONS[step.action](root, step)
@@ -57,18 +58,21 @@ def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str]:
         _inherited.clear()
         fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: what a tool has left running has it open as well
         os.close(lock)
-    return failed
+    return None if waited else failed
 
 
 def _reason(error: Exception) -> str:
     return (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
 
 
-def _lock(directory: str) -> int:
-    """Take the lock that keeps two starts from writing at once; nobody else can open its file."""
+def _lock(directory: str) -> tuple[int, bool]:
+    """Take the lock that keeps two starts from writing at once, and say whether another start had it.
+
+    Nobody else can open its file.
+    """
     _make_directory(directory)
     descriptor = os.open(f"{directory}/{LOCK}", _CREATE, 0o600)
-    deadline = time.monotonic() + LOCK_SECONDS
+    deadline, waited = time.monotonic() + LOCK_SECONDS, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -77,8 +81,9 @@ def _lock(directory: str) -> int:
                 os.close(descriptor)
                 raise StoreError(f"another start has held the lock for {LOCK_SECONDS} s") from None
             time.sleep(0.05)
+            waited = True
         else:
-            return descriptor
+            return descriptor, waited
 
 
 def _make_directory(path: str) -> None:

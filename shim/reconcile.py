@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shim.snapshot import Snapshot
     from shim.sources import Intake
 
-_MAX_ROUNDS = 5  # stores in place, tidying, overrides for those that failed, and one in reserve
+_MAX_ROUNDS = 10  # stores in place, tidying, overrides for those that failed; as many that waited for another start
 
 
 class Outcome(Record):
@@ -114,8 +114,10 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         planned = plan.make(decision.wanted, snapshot, failed)
         if not planned.steps:
             break
-        changes += len(planned.steps)
-        failed.update(apply.carry_out(planned, config.root, _lock_directory(planned, snapshot)))
+        done = apply.carry_out(planned, config.root, _lock_directory(planned, snapshot))
+        if done is not None:
+            changes += len(planned.steps)
+            failed.update(done)
         found = host.look(config, environ, command)
         snapshot = with_loadable_settings(found)
     notes = (

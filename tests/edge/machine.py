@@ -55,6 +55,13 @@ for file in shipped*.pem $(ls -d $root@ANCHORS@/*.crt 2> /dev/null); do
   number=$((number + 1))
 done
 """
+_SLOWLY = """\
+for file in "$root@BASE@" $(ls -d $root@ANCHORS@/*.crt 2> /dev/null); do
+  sleep 0.01
+  cat "$file" >> "$bundle"
+done
+sleep 0.01
+"""
 TOOLS = {
     "works": _MAKE,
     "links": _UNLINK + _MAKE + _LINK + "ln -s shipped0.pem compatible.crt\n",
@@ -62,6 +69,10 @@ TOOLS = {
     "links without a capability": _UNLINK + _MAKE + _LINK + "echo ln: Permission denied >&2\nexit 1\n",
     "links nothing": _UNLINK + _MAKE,
     "removes the links and fails": _UNLINK + "rm -f shipped*.pem\nexit 1\n",
+    "works slowly": 'rm -f "$bundle.tmp"\n'
+    + _SLOWLY.replace("$bundle", "$bundle.tmp")
+    + 'mv "$bundle.tmp" "$bundle"\n',
+    "works slowly in place": ': > "$bundle"\n' + _SLOWLY,
     "leaves a child": _MAKE + 'sleep 600 &\necho $! > "$root/child"\n',
     "leaves a daemon": _MAKE + "export root\nsetsid sh -c 'echo $$ > \"$root/child\"; exec sleep 600' &\n"
     'until [ -s "$root/child" ]; do sleep 0.01; done\n',
@@ -261,9 +272,10 @@ def start_and_kill(machine: Machine, steps: int, monkeypatch: pytest.MonkeyPatch
 
         return act
 
-    def lock(directory: str, take: Callable[[str], int] = apply._lock) -> int:  # noqa: SLF001 - what the kernel does
-        locks.append(take(directory))
-        return locks[-1]
+    def lock(directory: str, take: Callable[[str], tuple[int, bool]] = apply._lock) -> tuple[int, bool]:  # noqa: SLF001 - what the kernel does
+        taken = take(directory)
+        locks.append(taken[0])
+        return taken
 
     with monkeypatch.context() as patch:
         patch.setattr(apply, "_lock", lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -142,3 +143,19 @@ def test_a_disk_that_becomes_read_only_before_any_step_costs_no_root(
         monkeypatch.setitem(apply._ACTIONS, name, freezing(action))  # noqa: SLF001
 
     _assert_served_and_thawed(frozen, frozen.start())
+
+
+def test_a_change_that_was_begun_and_not_ended_is_not_remembered_as_done(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_root: str, _step: Step) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    machine.mount(a=A.pem)
+    with monkeypatch.context() as patch:
+        patch.setitem(apply._ACTIONS, "refresh", failing)  # noqa: SLF001 - the one door that every step passes
+        first = machine.start()
+    second = machine.start()
+
+    assert (dict(first.stores)[machine.family.bundle], first.problems) == ("override", ())
+    assert dict(second.stores)[machine.family.bundle] == "in place"

@@ -195,6 +195,28 @@ def test_a_withdrawal_that_the_tool_failed_at_is_done_once_the_tool_was_repaired
     assert machine.held(machine.family.bundle) == SHIPPED_IDS
 
 
+def test_a_withdrawn_ca_that_a_failing_tool_never_installed_needs_no_override(machine: Machine) -> None:
+    machine.tool("fails")
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.mount()
+
+    assert "SSL_CERT_FILE" not in machine.start().variables
+
+
+def test_a_withdrawn_ca_that_the_system_ships_meanwhile_is_no_failure(machine: Machine) -> None:
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.write("/usr/share/base.pem", BASE + A.pem)
+    machine.tool("works and fails")
+    machine.write(f"{machine.family.anchors}/another.crt", B.pem)
+    machine.mount()
+    outcome = machine.start()
+
+    assert [note.event for note in outcome.notes if note.event.startswith("store.")] == []
+    assert machine.held(machine.family.bundle) == SHIPPED_IDS | {A.sha256, B.sha256}
+
+
 def _directory(machine: Machine) -> dict[str, tuple[int, int, int, bytes]]:
     """Return the hashed directory without the bundle, which Debian keeps there."""
     start = machine.family.directories[0].lstrip("/")
