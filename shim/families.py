@@ -18,6 +18,8 @@ class Family(Record):
     after_removal: tuple[str, ...]  # the tool's arguments once an anchor is gone
     bundle: str  # what clients read, and what success is judged by
     outputs: tuple[str, ...]  # every other file that the tool writes and a failed refresh might break
+    directories: tuple[str, ...]  # in which it makes and removes links and files, some of them named by a hash
+    leftovers: tuple[str, ...]  # of a killed tool, which its next run would add to
     drops: frozenset[str]  # traits of certificates that the tool leaves out without a word
     blocklists: tuple[str, ...]  # directories of certificates that the administrator distrusts
     state: str  # our marker of an unfinished change, where neither tool nor clients look
@@ -39,6 +41,8 @@ RHEL = Family(
         "/etc/pki/ca-trust/extracted/java/cacerts",
         "/etc/pki/ca-trust/extracted/edk2/cacerts.bin",
     ),
+    directories=("/etc/pki/ca-trust/extracted/pem/directory-hash", "/etc/pki/tls/certs"),  # from 9.4, and from 10
+    leftovers=(),  # p11-kit's temporary files have random names
     drops=frozenset({"not-ca", "no-basic-constraints", "no-server-auth"}),
     blocklists=(
         "/etc/pki/ca-trust/source/blocklist",
@@ -48,7 +52,8 @@ RHEL = Family(
     ),
     state="/etc/pki/ca-trust/ca-shim.state",
 )
-# update-ca-certificates(8). It reads only *.crt, copies them raw, and leaves dangling links unless --fresh.
+# update-ca-certificates(8). It reads only *.crt, copies them raw, and leaves dangling links unless --fresh; without it,
+# it renews the hashed links, which are OpenSSL's default, only for links that it has just made.
 DEBIAN = Family(
     name="debian",
     ids=("debian", "ubuntu"),
@@ -56,12 +61,15 @@ DEBIAN = Family(
     tool="/usr/sbin/update-ca-certificates",
     after_removal=("--fresh",),
     bundle="/etc/ssl/certs/ca-certificates.crt",
-    outputs=(),
+    outputs=("/etc/ssl/certs/java/cacerts",),  # by the hook of ca-certificates-java
+    directories=("/etc/ssl/certs",),
+    leftovers=("/etc/ssl/certs/ca-certificates.crt.new",),
     drops=frozenset(),
     blocklists=(),
     state="/usr/local/share/ca-certificates/ca-shim.state",
 )
 FAMILIES = (RHEL, DEBIAN)
+TOOL_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # where the tools find their helpers
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # os-release(5): the first that exists
 

@@ -7,7 +7,18 @@ import stat
 
 from shim import bundle, container, families, interpreters, reading, writer
 from shim.record import Record
-from shim.snapshot import ANCHOR_PREFIX, NAMED, TEMPORARY, CertifiStore, Directory, OsStore, Setting, Snapshot, original
+from shim.snapshot import (
+    ANCHOR_PREFIX,
+    NAMED,
+    SAVED,
+    TEMPORARY,
+    CertifiStore,
+    Directory,
+    OsStore,
+    Setting,
+    Snapshot,
+    original,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ _MAX_STORES = 32
 _TOO_MANY = f"more than {_MAX_STORES} certifi were found, and the rest is not looked at: name those in use in {NAMED}"
 _ARCHIVE = b"PK\x03\x04"
 _UNREAD = "it cannot be read"
+_ENOUGH = 4 * 1024 * 1024  # bytes, for all outputs of a refresh tool
 _SWITCHED_OFF = "changes in place are switched off"
 RECEIPT = "receipt"
 _MOUNTS = "/proc/self/mountinfo"
@@ -93,17 +105,39 @@ def _os_store(config: Config) -> OsStore:
     if family is None:
         foreign = reading.read_or_none(root + path) or b"" if path else b""
         return OsStore(None, path, foreign, (), b"", (), "this system has no row in the table of families")
-    content, doubtful = _store_content(root + path)
+    content, doubtful = _os_bundle(root + path)
     return OsStore(
         family=family,
         path=path,
-        content=content or b"",
+        content=content,
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
         state=reading.read_or_none(root + family.state) or b"",
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
         blocked=_UNREAD if doubtful else _why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
         doubtful=doubtful,
+        tool=identity_of_tool(root, family),
     )
+
+
+def identity_of_tool(root: str, family: Family) -> bytes:
+    """Return what differs once the refresh tool, a program beside it, or the directory it writes to has changed."""
+    paths = (family.tool, os.path.dirname(family.bundle), *families.TOOL_PATH)
+    try:
+        found = [os.stat(root + path) for path in paths if os.path.exists(root + path)]
+        disk = os.statvfs(root + paths[1])
+    except OSError:
+        return b""
+    space = disk.f_flag & os.ST_RDONLY, disk.f_bavail * disk.f_frsize >= _ENOUGH
+    return str((space, *((each.st_mtime_ns, each.st_mode) for each in found))).encode()
+
+
+def _os_bundle(path: str) -> tuple[bytes, bool]:
+    """Read the bundle, or its copy where an unfinished refresh has left less in it; see `_store_content`."""
+    content, doubtful = _store_content(path)
+    copy = reading.read_or_none(path + SAVED) or b""
+    if copy and len(bundle.fingerprints(copy)) > len(bundle.fingerprints(content or b"")):
+        return copy, False
+    return content or b"", doubtful
 
 
 def _why_blocked(root: str, family: Family) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shim import bundle, environ
 from shim.record import Record
-from shim.snapshot import ANCHOR_PREFIX, TEMPORARY
+from shim.snapshot import ANCHOR_PREFIX, PENDING, TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from shim.snapshot import CertifiStore, Directory, OsStore, Setting, Snapshot
     from shim.writer import Owner
 
-PENDING = b"pending"
 SETTLED = b"settled"
 _NONE = frozenset[str]()
+TOOL_FAILED = "its tool failed: "  # begins the reason of an override
 
 
 class Step(Record):
     """One change: "mkdir", "write", "remove" or "refresh" of `path`, for the store named by its bundle's path.
 
-    `pem` counts the distinct certificates that OpenSSL must load from what is written; 0 for what is no bundle.
+    `pem` counts the distinct certificates that OpenSSL must load from what is written; 0 for what is no bundle. The
+    `content` of a refresh is what it should bring into the bundle.
     """
 
     action: str
@@ -115,7 +116,7 @@ def ours_in(store: OsStore) -> frozenset[str]:
 
 def touched_by(state: bytes) -> frozenset[str]:
     """Give the fingerprints that a change was about, from its marker."""
-    return frozenset(state.decode("ascii", "replace").split()[2:])
+    return frozenset(state.decode("ascii", "replace").partition("\n")[2].split())
 
 
 def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certificate, ...]:
@@ -136,19 +137,21 @@ def plan_os(
     base = present - ours
     missing = fingerprints(here) - present
     lingering = (ours & present).difference(fingerprints(here), *map(bundle.fingerprints, staying.values()))
-    changed = missing or lingering or store.doubtful
+    final, why = _last_refresh(store)
+    changed = missing or lingering or why or store.unfinished or store.doubtful
     if store.family is None or store.blocked:
         reason = failed or store.blocked
         return StorePlan(store.path, override=reason if changed else "", added=missing, removed=lingering)
     anchors = staying | {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
     present_anchors = dict(store.anchors)
-    if anchors == present_anchors and not changed and not store.state.startswith(PENDING):
+    if anchors == present_anchors and not changed:
         tidy = Step("remove", store.path, store.family.state, "the store is as wanted")
         return StorePlan(store.path, (tidy,) if store.state else ())
     if failed:
         return StorePlan(store.path, override=failed if changed else "", added=missing, removed=lingering)
-    if anchors == present_anchors and store.state.startswith(SETTLED + b" " + bundle.sha256(store.content).encode()):
-        return StorePlan(store.path, override="its tool leaves certificates out", added=missing, removed=lingering)
+    if anchors == present_anchors and final:
+        why = why or "its tool leaves certificates out"
+        return StorePlan(store.path, override=why, added=missing, removed=lingering)
     steps = tuple(_os_steps(store, store.family, anchors, ours))
     return StorePlan(store.path, steps, added=missing, removed=lingering)
 
@@ -156,7 +159,8 @@ def plan_os(
 def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: frozenset[str]) -> Iterable[Step]:
     """A change is framed by a marker written first: a bundle cannot tell what came from an anchor now gone."""
     present = dict(store.anchors)
-    touched = ours.union(*map(bundle.fingerprints, anchors.values()))
+    content = b"".join(anchors.values())
+    touched = ours | bundle.fingerprints(content)
     yield Step("write", store.path, family.state, "the store is about to change", _state(PENDING, b"-", touched))
     if anchors:
         yield Step("mkdir", store.path, family.anchors, "anchors are kept there; made if missing")
@@ -170,8 +174,10 @@ def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: f
         store=store.path,
         path=family.tool,
         reason="the bundle is made from the anchors",
+        content=content,
         family=family,
-        arguments=family.after_removal if ours - bundle.fingerprints(b"".join(anchors.values())) else (),
+        # After an unfinished or failed refresh the tool could take what it left half made for done.
+        arguments=family.after_removal if store.state or ours - bundle.fingerprints(content) else (),
     )
 
 
@@ -179,9 +185,21 @@ def _stays(content: bytes, may_go: frozenset[str] | None) -> bool:
     return may_go is not None and not bundle.fingerprints(content) <= may_go
 
 
-def settled(state: bytes, content: bytes) -> bytes:
-    """Turn the marker of a change into that of a refresh in vain, not to be repeated while the bundle is `content`."""
-    return _state(SETTLED, bundle.sha256(content).encode(), touched_by(state))
+def settled(state: bytes, content: bytes, tool: bytes = b"", why: str = "") -> bytes:
+    """Turn the marker of a change into that of a refresh that is over; `why` says what it did not do, and why not.
+
+    It is not repeated while the bundle is `content` and the tool is the same.
+    """
+    said = " ".join(why.split()).encode("ascii", "backslashreplace")
+    return _state(SETTLED, bundle.sha256(content + tool).encode() + b" " + said, touched_by(state))
+
+
+def _last_refresh(store: OsStore) -> tuple[bool, str]:
+    """Say of the last refresh whether repeating it would change nothing, and what it did not do."""
+    word, digest, why = (store.state.partition(b"\n")[0] + b"  ").split(b" ", 2)
+    if word != SETTLED:
+        return False, ""
+    return digest == bundle.sha256(store.content + store.tool).encode(), why.decode("ascii", "replace").strip()
 
 
 def _state(word: bytes, digest: bytes, touched: frozenset[str]) -> bytes:
@@ -238,9 +256,9 @@ class Material(Record):
 def bundle_file(name: str, base: str, variable: str, source: Material) -> bytes:
     """Render an override bundle that starts from `base`, or from the file that somebody chose by `variable`.
 
-    When nothing may be withdrawn it starts from the bundle that is there.
+    When not everything of ours may leave, it starts from the bundle that is there.
     """
-    if source.may_go == _NONE:
+    if source.may_go is not None:
         present = [content for each in _latest(source.snapshot) for file, content in each.files if file == name]
         if present:
             return _current(name, present[0], source)

@@ -69,7 +69,7 @@ def key(config: Config, intake: Intake, snapshot: Snapshot) -> str:
 def _pieces(config: Config, intake: Intake, snapshot: Snapshot) -> Iterator[str | bytes]:
     yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot[4:7]))
     yield from (piece for file in intake.files for piece in file)
-    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state)
+    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state, snapshot.os.tool)
     yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
     yield from snapshot.os.blocklist
     for store in sorted(snapshot.certifi):

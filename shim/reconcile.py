@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shim.snapshot import Directory, Snapshot
     from shim.sources import Intake
 
-_MAX_ROUNDS = 5  # stores in place, tidying, overrides for those that failed, and one in reserve
+_MAX_ROUNDS = 10  # stores in place, tidying, overrides for those that failed; as many that waited for another start
 
 
 class Outcome(Record):
@@ -67,7 +67,8 @@ def reconcile(
     if receipt.untouched(intake, snapshot):
         return Outcome({}, remembered=True)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
-    if remembered and intake.complete and not (remembered.problems and config.stop):
+    told = remembered and not (remembered.problems and config.stop)
+    if remembered and told and intake.complete and not snapshot.os.unfinished:
         return Outcome(
             variables=remembered.variables,
             restored=environ_.restored(environ, snapshot, remembered.variables),
@@ -132,9 +133,11 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         planned = proven(decision, snapshot, failed)
         if not planned.steps:
             break
-        changes += len(planned.steps)
         lock = "" if config.locked else _lock_directory(planned, snapshot)
-        failed.update(apply.carry_out(planned, config.root, lock))
+        done = apply.carry_out(planned, config.root, lock)
+        if done is not None:
+            changes += len(planned.steps)
+            failed.update(done)
         snapshot = host.look(config, environ, command)
     notes = (
         *decision.notes,
@@ -209,8 +212,9 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:
             if directory is kept:
-                apply.make_directory(os.path.dirname(path))
+                lock = apply.lock(apply.open_lock(os.path.dirname(path), host.LOCK), 0)
                 apply.replace(path, receipt.render(newest, receipt.read(path)), writer.myself())
+                os.close(lock)
             elif directory.exists:
                 apply.unlink(path)
         except (OSError, apply.StoreError):

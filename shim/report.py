@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shim import certs, families, verify
+from shim import certs, families, plan, verify
 from shim.record import Note
 from shim.snapshot import NAMED
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shim.snapshot import Snapshot
 
 _REMEDY = "make the store or a directory for bundles writable (see CA_SHIM_BUNDLE_DIR)"
+_TOOL_REMEDY = "repair the tool and restart; until then the store is served by an override bundle and variables"
 
 
 def changes(
@@ -61,6 +62,8 @@ def _stores(before: Snapshot, planned: Plan, failed: Mapping[str, str]) -> Itera
                 "store.failed",
                 (("store", store), ("reason", reason), ("remedy", f"name a readable cacert.pem in {NAMED}")),
             )
+        elif reason.startswith(plan.TOOL_FAILED):
+            yield Note("store.failed", (("store", store), ("reason", reason), ("remedy", _TOOL_REMEDY)))
         else:
             yield Note("store.overridden", (("store", store), ("reason", reason)))
     doubtful = [each.path for each in before.certifi if each.doubtful] + [before.os.path] * before.os.doubtful

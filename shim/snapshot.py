@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ANCHOR_PREFIX = "ca-shim-"
 TEMPORARY = ".ca-shim-new"  # in the name of a file that is being written
 NAMED = "CA_SHIM_CERTIFI"  # how a certifi was found that an operator has named
+SAVED = ".ca-shim-old"  # ends the name of the bundle's copy while its tool works
+PENDING = b"pending"
 
 
 class OsStore(Record):
@@ -26,6 +28,12 @@ class OsStore(Record):
     blocklist: tuple[bytes, ...]
     blocked: str
     doubtful: bool = False  # it could not be read, so a CA of ours may be in it
+    tool: bytes = b""  # other bytes once the refresh tool, a program beside it or where it writes has changed
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a change was begun and not ended, so that the next start has to."""
+        return self.state.startswith(PENDING)
 
 
 class CertifiStore(Record):

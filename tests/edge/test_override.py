@@ -425,7 +425,7 @@ def test_a_lock_that_is_held_for_too_long_leads_to_an_override_elsewhere(
 ) -> None:
     rhel.mount(a=A.pem)
     rhel.mkdir("/run/ca-shim")
-    held = apply._lock(str(rhel.path("/run/ca-shim")))  # noqa: SLF001 - another start
+    held, _ = apply._lock(str(rhel.path("/run/ca-shim")))  # noqa: SLF001 - another start
     monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
     outcome = rhel.start()
     os.close(held)

@@ -171,6 +171,35 @@ def test_a_refresh_in_vain_is_repeated_when_another_ca_is_mounted(store: OsStore
     assert actions(plan_os(settled, A, B))[-1] == "refresh"
 
 
+@pytest.mark.parametrize("store", FAMILIES)
+@pytest.mark.parametrize("why", ["", "its tool failed: it is broken"])
+def test_a_refresh_in_vain_is_repeated_when_the_tool_is_another(store: OsStore, why: str) -> None:
+    settled = store._replace(anchors=anchors(store, A), state=plan.settled(b"", SHIPPED, b"old", why), tool=b"new")
+
+    assert actions(plan_os(settled, A))[-1] == "refresh"
+
+
+def test_a_refresh_after_one_that_failed_or_was_killed_takes_nothing_for_done() -> None:
+    killed = DEBIAN._replace(anchors=anchors(DEBIAN, A), state=b"pending -\n")
+
+    assert plan_os(killed, A).steps[-1].arguments == DEBIAN.family.after_removal  # type: ignore[union-attr]
+    assert plan_os(DEBIAN, A).steps[-1].arguments == ()
+
+
+def test_a_store_whose_tool_failed_at_something_else_than_its_bundle_is_overridden() -> None:
+    content = SHIPPED + A.pem
+    why = "its tool failed: it left 1 certificates out of /etc/ssl/certs"
+    done = DEBIAN._replace(content=content, anchors=anchors(DEBIAN, A), state=plan.settled(b"", content, b"", why))
+
+    assert plan_os(done, A) == plan.StorePlan(DEBIAN.path, override=why)
+
+
+def test_why_a_refresh_failed_is_no_fingerprint() -> None:
+    state = plan.settled(b"pending -\nabc\n", b"", b"", f"{A.sha256}\n{B.sha256}")
+
+    assert plan.touched_by(state) == {"abc"}
+
+
 @pytest.mark.parametrize("state", [b"", b"\xff\xfe", b"pending", b"settled x y z", b"\n" * 9])
 def test_a_marker_with_odd_content_raises_nothing(state: bytes) -> None:
     assert actions(plan_os(RHEL._replace(state=state), A))[-1] == "refresh"
