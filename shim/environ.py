@@ -67,13 +67,12 @@ def needs(
 def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool) -> set[str]:
     """Return the variables whose situation holds here, and whose client is here."""
     os_overridden = snapshot.os.path in overridden
-    curl = os_overridden and (snapshot.curl_needs_bundle or stuck)
-    python = curl or any(store.path in overridden for store in snapshot.certifi)
     situations = {
         "any CA wanted": bool(wanted),
         "os overridden": os_overridden,
-        "curl needs it": curl,
-        "python overridden": python,
+        "curl needs it": os_overridden and (snapshot.curl_needs_bundle or stuck),
+        # The certifi of a distribution is the system's bundle.
+        "python overridden": os_overridden or any(store.path in overridden for store in snapshot.certifi),
     }
     here = ("", *snapshot.clients)
     return {row.name for row in families.VARIABLES if situations.get(row.when) and row.needs in here}

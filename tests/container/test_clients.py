@@ -60,6 +60,12 @@ def in_place(network: str, server: str, ca: Path) -> Answers:
 
 
 @pytest.fixture(scope="module")
+def certifi_in_place(network: str, server: str, ca: Path) -> Answers:
+    """The owner of certifi starts, on a writable root."""
+    return _ask(derived.image(ROW), network, server, ca, "--user=1000:0", *pods.RESTRICTED)
+
+
+@pytest.fixture(scope="module")
 def by_override(network: str, server: str, ca: Path) -> Answers:
     return _ask(derived.image(ROW), network, server, ca, *_OVERRIDE)
 
@@ -72,10 +78,14 @@ def test_in_place_every_client_says_what_the_table_says(in_place: Answers) -> No
     assert in_place["private"] == {client.name: client.in_place for client in CLIENTS}
 
 
+def test_with_certifi_alone_in_place_every_client_says_what_the_table_says(certifi_in_place: Answers) -> None:
+    assert certifi_in_place["private"] == {client.name: client.certifi_in_place for client in CLIENTS}
+
+
 def test_by_override_every_client_says_what_the_table_says(by_override: Answers) -> None:
     assert by_override["private"] == {client.name: client.by_override for client in CLIENTS}
 
 
-@pytest.mark.parametrize("how", ["in_place", "by_override"])
+@pytest.mark.parametrize("how", ["in_place", "certifi_in_place", "by_override"])
 def test_every_client_still_refuses_a_server_of_an_unknown_ca(request: pytest.FixtureRequest, how: str) -> None:
     assert request.getfixturevalue(how)["unknown"] == {client.name: REFUSES for client in CLIENTS}

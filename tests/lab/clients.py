@@ -12,11 +12,13 @@ ACCEPTS, REFUSES = "accepts", "refuses"
 
 @dataclass(frozen=True)
 class Client:
-    """A client, its verdict where the stores are changed in place and where they are overridden, and what it reads."""
+    """A client, what it reads, and its verdict in the three situations of the README's table."""
 
     name: str
     reads: str
     in_place: str = ACCEPTS
+    certifi_in_place: str = ACCEPTS
+    """The system's store is overridden."""
     by_override: str = ACCEPTS
 
 
@@ -26,7 +28,7 @@ CLIENTS = (
     Client("rclone", "`SSL_CERT_FILE`, else the system's store"),
     Client("skopeo", "`SSL_CERT_FILE`, else the system's store"),
     Client("syft", "`SSL_CERT_FILE`, else the system's store"),
-    Client("wget", "the system's store", by_override=REFUSES),
+    Client("wget", "the system's store", certifi_in_place=REFUSES, by_override=REFUSES),
     Client("requests", "`REQUESTS_CA_BUNDLE`, else certifi"),
     Client("requests, `trust_env = False`", "certifi", by_override=REFUSES),
     Client("requests of the distribution", "`REQUESTS_CA_BUNDLE`, else the system's store"),
@@ -41,5 +43,5 @@ CLIENTS = (
     Client("gRPC", "`GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`, else its own"),
     Client("pip", "`PIP_CERT`, `REQUESTS_CA_BUNDLE`, else the system's store"),
     Client("pip before 24.2", "`PIP_CERT`, `REQUESTS_CA_BUNDLE`, else its own", in_place=REFUSES),
-    Client("pycurl from PyPI", "the system's store", by_override=REFUSES),
+    Client("pycurl from PyPI", "the system's store", certifi_in_place=REFUSES, by_override=REFUSES),
 )

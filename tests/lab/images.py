@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 PYTHONS = {"3.11": "12", "3.13": "13"}
 Files = dict[str, Path]
 _ALL = (*ROWS, CLIENTS)
-# zipfile keeps no modes.
+# zipfile keeps no modes. The certifi of a distribution points to the system's bundle; Red Hat's has no file besides.
 _LATER = (
     "; for wheel in /mnt/anchore/older/*; do /usr/bin/python3 -m zipfile -e $wheel /opt/older; done"
     "; find /home/anchore/venv/lib -path '*/data/bin/*' -exec chmod 755 {} +"
+    "; rm /usr/lib/python3/dist-packages/certifi/cacert.pem"
 )
 _RELEASES = {release.number: release for release in debian.RELEASES}
 

@@ -28,7 +28,12 @@ def needs(
     ("overridden", "curl", "names"),
     [
         pytest.param([], False, {"NODE_EXTRA_CA_CERTS"}, id="all in place"),
-        pytest.param([RHEL.path], False, {"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"}, id="system overridden"),
+        pytest.param(
+            [RHEL.path],
+            False,
+            {"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
+            id="system overridden, which the requests of a distribution reads",
+        ),
         pytest.param([CERTIFI], False, {"NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"}, id="certifi overridden"),
         pytest.param(
             [RHEL.path],
@@ -47,7 +52,11 @@ def test_the_situation_decides_the_variables(overridden: list[str], curl: bool, 
     ("overridden", "names"),
     [
         pytest.param([], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}, id="all in place"),
-        pytest.param([RHEL.path], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "GIT_SSL_CAINFO"}, id="system overridden"),
+        pytest.param(
+            [RHEL.path],
+            {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "GIT_SSL_CAINFO", "HTTPLIB2_CA_CERTS"},
+            id="system overridden",
+        ),
         pytest.param([CERTIFI], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "HTTPLIB2_CA_CERTS"}, id="certifi overridden"),
     ],
 )
@@ -64,7 +73,7 @@ def test_without_a_wanted_ca_no_variable_is_set() -> None:
 
 
 def test_a_ca_to_be_hidden_from_a_store_needs_its_variable_without_any_wanted_ca() -> None:
-    assert set(needs(RHEL.path, wanted=frozenset()).variables) == {"SSL_CERT_FILE"}
+    assert set(needs(RHEL.path, wanted=frozenset()).variables) == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
 
 
 @pytest.mark.parametrize("row", families.VARIABLES, ids=lambda row: row.name)

@@ -57,7 +57,9 @@ TABLES = {
         )
         for each in families.VARIABLES
     ],
-    "Clients": [_row(each.name, each.in_place, each.by_override, each.reads) for each in CLIENTS],
+    "Clients": [
+        _row(each.name, each.in_place, each.certifi_in_place, each.by_override, each.reads) for each in CLIENTS
+    ],
     "Events": [_row(_code(each.name), each.level, each.meaning) for each in log.EVENTS],
     "Exit codes": [_row(each.code, each.meaning) for each in errors.EXIT_CODES],
 }
