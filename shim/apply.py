@@ -8,6 +8,7 @@ import re
 import signal
 import stat
 import time
+from contextlib import contextmanager
 
 from shim import bundle, families, loading, log, reading, signals, writer
 from shim import plan as plans
@@ -17,7 +18,7 @@ from shim.snapshot import SAVED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shim.families import Family
     from shim.plan import Plan, Step
@@ -68,6 +69,16 @@ def _lock(directory: str) -> tuple[int, bool]:
     """Take the lock that keeps two starts from writing at once, and tell whether another start had it."""
     descriptor, started = open_lock(directory, LOCK), time.monotonic()
     return lock(descriptor, LOCK_SECONDS), time.monotonic() - started >= _PAUSE
+
+
+@contextmanager
+def locked(directory: str, seconds: float) -> Iterator[None]:
+    """Hold the lock of a directory of ours within the block. Raises StoreError when another process keeps it."""
+    descriptor = lock(open_lock(directory, LOCK), seconds)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def open_lock(directory: str, name: str) -> int:

@@ -212,9 +212,8 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:
             if directory is kept:
-                lock = apply.lock(apply.open_lock(os.path.dirname(path), host.LOCK), 0)
-                apply.replace(path, receipt.render(newest, receipt.read(path)), writer.myself())
-                os.close(lock)
+                with apply.locked(os.path.dirname(path), 0):
+                    apply.replace(path, receipt.render(newest, receipt.read(path)), writer.myself())
             elif directory.exists:
                 apply.unlink(path)
         except (OSError, apply.StoreError):
