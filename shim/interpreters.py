@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OF_COMMAND = "the command's interpreter"  # how a bundle was found
 _MAX_CHAIN = 5  # entrypoint, wrapper, shell script, ...
 
 
@@ -42,7 +43,7 @@ def _prefixes(root: str, environ: Mapping[str, str], command: Sequence[str]) -> 
     path = environ.get("PATH", DEFAULT_PATH)
     interpreter = _interpreter(root, command, path)
     if interpreter:
-        yield from _both_prefixes(root, interpreter, "the command's interpreter")
+        yield from _both_prefixes(root, interpreter, OF_COMMAND)
     if environ.get("VIRTUAL_ENV", "").startswith("/"):
         yield environ["VIRTUAL_ENV"].rstrip("/"), "VIRTUAL_ENV"
     for directory in path.split(":"):

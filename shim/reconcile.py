@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from shim import environ as environ_
-from shim import host, receipt, sources
+from shim import families, host, receipt, sources
 from shim.record import Note, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from shim.certs import Certificate
     from shim.config import Config
@@ -57,10 +57,10 @@ def reconcile(config: Config, environ: Mapping[str, str], command: Sequence[str]
     if remembered and intake.complete:
         restored = environ_.restored(environ, snapshot, remembered.variables)
         return Outcome(remembered.variables, restored, certificates=remembered.certificates, remembered=True)
-    return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now))
+    return _change(config, environ, command, intake, snapshot, decide(config, intake, snapshot, now))
 
 
-def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
+def decide(config: Config, intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     """Decide what to trust. When part of the sources is out of reach, what is installed stays wanted."""
     from shim import apply, certs, verify
 
@@ -73,6 +73,9 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
     for each in (each for each, loads in zip(judged.accepted, fits, strict=True) if not loads):
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
+    named = intake.named and intake.complete and not parsed.certificates
+    if not wanted and not named:
+        notes += _without_any(config, intake)
     if not intake.complete:
         notes = [_excused(note) for note in notes] if _served_by_root(snapshot) else notes
         have = {each.sha256 for each in wanted}
@@ -82,11 +85,21 @@ def decide(intake: Intake, snapshot: Snapshot, now: float) -> Decision:
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
             details = (("certificates", len(kept)), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
-    if intake.named and intake.complete and not parsed.certificates:
+    if named:
         reason = "no certificate was found there"
         details = (("file", ":".join(intake.named)), ("reason", reason), ("remedy", "mount CA files"))
         notes.append(Note("source.missing", details, code=66))
     return Decision(tuple(wanted), tuple(notes), judged.until)
+
+
+def _without_any(config: Config, intake: Intake) -> Iterator[Note]:
+    """Warn when files are mounted and none of them helps; else name what is mounted where nobody looks."""
+    if not intake.files and all(note.event == "source.missing" for note in intake.notes):
+        yield from sources.elsewhere(config.root, config.sources)
+        return
+    places = ":".join(source.path for source in config.sources if source.path != families.BAKED)
+    reason, remedy = "files are mounted, and no CA of them can be used", f"mount CA certificates on {places}"
+    yield Note("source.unusable", (("file", places), ("reason", reason), ("remedy", remedy)))
 
 
 def _excused(note: Note) -> Note:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 
-from shim import reading
+from shim import families, reading
 from shim.record import Note, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 16
 _MAX_NOTES = 20
 _MOUNT = "mount a directory or a file there, or correct CA_SHIM_CERTS"
-_READABLE = "make it readable for the container's user"
+_READABLE = "make it readable for the container's user, in Kubernetes by `defaultMode: 0444`"
+_NO_MOUNTS_OF_CAS = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/", f"{families.HOME}/")
 
 
 class Source(Record):
@@ -37,6 +42,20 @@ def read(root: str, sources: tuple[Source, ...]) -> Intake:
         reader.read_source(source)
     named = tuple(source.path for source in sources if source.named)
     return Intake(tuple(reader.files), tuple(reader.notes), reader.complete, named)
+
+
+def elsewhere(root: str, sources: tuple[Source, ...]) -> Iterator[Note]:
+    """Name each mount that looks as if it was meant for a source. Reads the table of mounts only."""
+    from difflib import get_close_matches
+
+    places = [source.path for source in sources if source.path != families.BAKED]
+    table = (reading.read_or_none(f"{root}/proc/self/mountinfo") or b"").decode("utf-8", "replace")
+    mounts = {words[4] for line in table.splitlines() if len(words := line.split()) > 4}  # noqa: PLR2004 - proc(5)
+    known = (*_NO_MOUNTS_OF_CAS, *(f"{place}/" for place in places))
+    for mount in sorted(each for each in mounts if not f"{each}/".startswith(known)):
+        if "cert" in os.path.basename(mount).lower() or get_close_matches(mount, places, cutoff=0.85):
+            reason, remedy = "it is mounted, but it is no source", f"if the CAs are there, mount it on {places[0]}"
+            yield Note("source.elsewhere", (("file", mount), ("reason", reason), ("remedy", remedy)))
 
 
 class _Reader:
