@@ -100,7 +100,11 @@ def _trust_or_log(
 
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
-        nothing = {} if outcome.certificates else {"remedy": "no CA was found: mount CA files"}
+        nothing = (
+            {}
+            if outcome.certificates
+            else {"remedy": f"no CA was found: mount CA files on {families.DEFAULT_SOURCES[0]}"}
+        )
         log.fixed("trust.ready", changes=0, certificates=outcome.certificates, **nothing)
         return
     log.notes(outcome.notes)
@@ -153,7 +157,7 @@ def _plan(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 def _status(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import status
 
-    found = status.look(settings, environ, time.time())
+    found = status.look(settings, environ, time.time(), strict=parsed.strict)
     status.show(found, as_json=parsed.as_json)
     return found.code
 
@@ -161,7 +165,7 @@ def _status(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 def _verify(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import probe
 
-    return probe.main(settings, environ, parsed.words, as_json=parsed.as_json)
+    return probe.main(settings, environ, parsed.words, parsed.behind, as_json=parsed.as_json)
 
 
 def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
