@@ -253,7 +253,7 @@ def test_what_cannot_be_read_is_missing_and_install_does_not_help(shim: Callable
         1,
         "something is missing: `install` here does not change that, see the lines above",
     )
-    assert "defaultMode: 0444" in out
+    assert ("defaultMode: 0444" in out, "source.unusable" in out) == (True, True)
 
 
 def test_a_program_started_past_the_wrappers_is_told(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -274,6 +274,9 @@ _MOUNTS = {  # whether each looks like a slip
 }  # fmt: skip
 
 
+_SLIP = ["source.missing", "source.elsewhere"]
+
+
 @pytest.mark.parametrize(("mount", "meant"), _MOUNTS.items())
 def test_a_mount_that_looks_like_a_slip_is_named(
     shim: Callable[..., Any], rhel: Machine, mount: str, *, meant: bool
@@ -284,6 +287,17 @@ def test_a_mount_that_looks_like_a_slip_is_named(
 
         expected = f"source.elsewhere: {mount}: it is mounted, but it is no source; if the CAs are there, "
         assert lines == [f"{expected}mount it on /custom-certs"] * meant
+
+
+@pytest.mark.parametrize(("certs", "events"), [("/custom-certs", ["source.missing"]), ("/absent", _SLIP)])
+def test_a_named_source_that_holds_nothing_is_told_once(
+    shim: Callable[..., Any], rhel: Machine, certs: str, events: list[str]
+) -> None:
+    rhel.write("/proc/self/mountinfo", b"36 35 98:0 / /certs ro - ext4 /dev/root rw\n")
+    rhel.mount(page=b"<html>")
+    _, document = _status(shim, CA_SHIM_CERTS=certs)
+
+    assert [note["event"] for note in document["refused"] if note["event"] != "file.refused"] == events
 
 
 def test_a_slip_is_nobodys_business_while_a_ca_is_there(shim: Callable[..., Any], rhel: Machine) -> None:

@@ -53,11 +53,11 @@ def _served(door: Relay, until: float) -> None:
         door.serve(select.select(door.sockets, [], [], 0.1)[0])
 
 
-def _ask_curl(server: Server, place: Path) -> str:
+def _ask_curl(server: Server, place: Path, program: str = _CURL) -> str:
     (place / "ca.pem").write_bytes(root().pem)
     kind = next(kind for kind in KINDS if kind.name == "curl")
     environ = {"PATH": "/usr/bin:/bin", "CURL_CA_BUNDLE": f"{place}/ca.pem"}
-    return ask(Client(kind, _CURL), server, environ, None, 10).state
+    return ask(Client(kind, program), server, environ, None, 10).state
 
 
 @needs_curl
@@ -70,6 +70,17 @@ def test_no_request_reaches_the_server(tmp_path: Path, version: ssl.TLSVersion) 
 
     heard = tmp_path / "heard"
     assert not heard.exists() or heard.read_bytes() == b"called\n"
+
+
+@needs_curl
+def test_a_client_is_not_waited_for_once_it_has_accepted(tmp_path: Path) -> None:
+    (tmp_path / "curl").write_text('#!/bin/sh\ncurl "$@"\nexec sleep 60 > /dev/null 2>&1\n', encoding="ascii")
+    (tmp_path / "curl").chmod(0o755)
+    begun = time.monotonic()
+    with serving([tls_server(Tls((issue("a", root()),)))]) as (port,):
+        assert _ask_curl(Server(NAME, port), tmp_path, f"{tmp_path}/curl") == ACCEPTED
+
+    assert time.monotonic() - begun < 8
 
 
 @pytest.mark.parametrize("version", _VERSIONS, ids=lambda version: version.name)
@@ -150,7 +161,7 @@ def test_a_server_that_ends_it_is_told(talk: Talk | None, error: type[OSError]) 
 
 
 def test_a_server_that_never_stops_is_ended() -> None:
-    talk = saying(bytes(1 << 20), times=99)
+    talk = saying(bytes(1 << 20), times=99_999)
     with serving([talk]) as (port,), Relay(Server(ADDRESS, port), _soon()) as door, _connected(door) as client:
         client.sendall(b"\x16\x03\x01")
         sink = threading.Thread(target=nothing, args=(client,))
@@ -167,6 +178,14 @@ def test_a_client_that_says_nothing_is_not_waited_for_beyond_the_time() -> None:
         door.serve(door.sockets)
 
     assert time.monotonic() - begun < 3
+
+
+def test_only_what_the_server_says_at_first_chooses_the_version() -> None:
+    records = relay._Records()  # noqa: SLF001 - as below
+    certificate = b"\x0b" + bytes(37) + b"\x00\x13\x01"
+    records.read(b"\x16\x03\x03" + len(certificate).to_bytes(2, "big") + certificate)
+
+    assert not records.is_13
 
 
 def test_records_are_read_in_pieces_of_any_size() -> None:
