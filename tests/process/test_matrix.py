@@ -114,7 +114,7 @@ _CERTIFICATES = {
     "it has another name": Case(_tls(issue("a", root(), names=["b.test"])), ("name-mismatch",), words="b.test"),
     "it has no address": Case(_tls(issue("a", root(), names=[NAME])), ("name-mismatch",), url=f"{ADDRESS}:{{port}}"),
     "it has no alternative name": Case(
-        _tls(issue(NAME, root(), names=())), ("no-alternative-name",), words="Go programs"
+        _tls(issue(NAME, root(), names=())), ("no-alternative-name",), words="Go programs (search path) refuse it"
     ),
     "it has 500 names": Case(_tls(issue("a", root(), names=[*(f"n{n}.test" for n in range(500)), NAME])), (), 0),
     "it has no subject": Case(_tls(issue("", root())), (), 0),

@@ -16,6 +16,7 @@ import pytest
 from shim import clients, config, connection, probe, reconcile, throwaway
 from shim.answers import ACCEPTED, Case, Failure, Report, Server
 from shim.errors import UsageError
+from tests.process import servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -269,6 +270,18 @@ def test_an_intermediate_alone_is_an_anchor_for_go_only(site: throwaway.Site, po
     assert connection.handshake(server, middle, _soon(), connection.GO) is None
     assert connection.handshake(server, middle, _soon()) == Failure(2, "unable to get issuer certificate")
     assert connection.handshake(server, site.root, _soon(), connection.PYTHON_313) is None
+
+
+def test_go_takes_a_key_of_1024_bits_and_openssl_does_not() -> None:
+    with servers.serving([servers.tls_server(servers.Tls((servers.issue("a", servers.root(), rsa_bits=1024),)))]) as (
+        at,
+    ):
+        server, root = Server("127.0.0.1", at), servers.root().pem
+        failure = connection.handshake(server, root, _soon())
+
+        assert connection.handshake(server, root, _soon(), connection.GO) is None
+    assert failure is not None
+    assert failure.code == 66
 
 
 def test_another_name_is_refused(site: throwaway.Site, port: int) -> None:
