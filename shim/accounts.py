@@ -5,12 +5,13 @@ Never by NSS: it would map the image's plug-ins into a root process that runs on
 
 from __future__ import annotations
 
-from shim.errors import UnknownUserError
+from shim.errors import PrivilegeError, UnknownUserError
 from shim.record import Record
 
 _PASSWD_FIELDS = 7
 _GROUP_FIELDS = 4
 _ID_DIGITS = 10  # of 2**32
+_NAMES_OF_ROOT = ("root", "0")
 
 
 class Account(Record):
@@ -29,7 +30,10 @@ def primary_groups(passwd: str) -> dict[int, int]:
 
 
 def find(wanted: str, passwd: str, group: str) -> Account:
-    """Find `name`, `uid` or `user:group` with the supplementary groups; raises UnknownUserError."""
+    """Find `name`, `uid` or `user:group` with the supplementary groups; uid 0 only for `root` and `0`.
+
+    Raises UnknownUserError, and PrivilegeError where /etc/passwd gives uid 0 to another name.
+    """
     user, colon, group_name = wanted.partition(":")
     row = _named(user, _rows(passwd, _PASSWD_FIELDS))
     if row is None and not (_is_id(user) and group_name):
@@ -38,6 +42,9 @@ def find(wanted: str, passwd: str, group: str) -> Account:
             + (f", or to {user}:GROUP" if _is_id(user) else "")
         )
     name, uid, home = (row[0], int(row[2]), row[5]) if row else (user, int(user), "")
+    if uid == 0 and user not in _NAMES_OF_ROOT:
+        remedy = "correct it, or set CA_SHIM_USER=root to run the application as root"
+        raise PrivilegeError(f"the user {user!a} has uid 0 in /etc/passwd: {remedy}")
     if colon:
         gid = _gid(group_name, group)
         return Account(name, uid, gid, (gid,), home)

@@ -6,9 +6,10 @@ session: what counts is what the last start left, for whom it left it.
 
 from __future__ import annotations
 
-import shlex
+import os
+import re
 
-from shim import families, host, reconcile, sources
+from shim import families, host, reading, reconcile, sources, writer
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from shim.reconcile import Decision
     from shim.snapshot import Snapshot
     from shim.sources import Intake
+
+_LIMIT = 64 * 1024  # bytes of an env file; we write less than two thousand
+# A line as `shlex.quote` makes it of an absolute path.
+_EXPORT = re.compile(r"""export (\w+)=('?)(/(?:[^'\n]|'"'"')*)\2""", re.ASCII)
 
 
 class View(Record):
@@ -34,6 +39,7 @@ def view(config: Config, environ: Mapping[str, str], now: float, command: Sequen
     """Look at everything. Changes nothing, and raises nothing for what is missing or broken."""
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, command, host.uid_of_last_start(config, environ))
+    snapshot = snapshot._replace(certifi=tuple(each for each in snapshot.certifi if not each.hidden))
     decision = reconcile.decide(config, intake, snapshot, now)
     return View(intake, snapshot, decision, {**environ, **_left(config.root, snapshot)})
 
@@ -56,18 +62,21 @@ def how_to_install(config: Config, *, seen: bool = True) -> str:
 
 
 def _left(root: str, snapshot: Snapshot) -> dict[str, str]:
-    """Give the variables that starts have left in env files, of which the last has the last word."""
-    files = {f"{each.path}/env": dict(each.files).get("env", b"") for each in snapshot.directories}
-    present = sorted(files, key=lambda path: host.changed_at(root + path))
-    lines = (line for path in present for line in files[path].decode("utf-8", "surrogateescape").splitlines())
-    words = (word for line in lines if line.startswith("export ") for word in _words(line))
-    pairs = (word.partition("=") for word in words)
+    """Return the variables that starts have left in env files, of which the last has the last word."""
+    paths = [f"{root}{each.path}/env" for each in snapshot.directories if each.exists]
+    texts = [env_file(path) for path in sorted(paths, key=host.changed_at)]
+    matches = (_EXPORT.fullmatch(line) for text in texts for line in text.split("\n"))
+    found = {match[1]: match[3].replace("'\"'\"'", "'") for match in matches if match}
     known = {*(row.name for row in families.VARIABLES), families.CERT_DIR}
-    return {name: value for name, equals, value in pairs if equals and name in known}
+    return {name: value for name, value in found.items() if name in known and value.isprintable()}
 
 
-def _words(line: str) -> list[str]:
+def env_file(path: str) -> str:
+    """Return the text of an env file, read as the owner of its directory: a link leads no further than they may go."""
     try:
-        return shlex.split(line)[1:]
-    except ValueError:
-        return []
+        owner = writer.Owner(os.stat(os.path.dirname(path)).st_uid, writer.NOBODY)
+        with writer.Acting(owner):
+            content = reading.read_or_none(path, _LIMIT)
+    except OSError:  # who cannot act as the owner reads as what they are
+        content = reading.read_or_none(path, _LIMIT)
+    return (content or b"").decode("utf-8", "surrogateescape")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from errno import ENOEXEC
 
 from shim import accounts, reading, signals, writer
@@ -64,6 +65,7 @@ def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
         environ["HOME"] = account.home
     if account.uid == 0 and _is_already(account):
         return
+    _give_streams(account.uid)
     try:
         os.setgroups(account.groups)
         os.setresgid(account.gid, account.gid, account.gid)
@@ -72,6 +74,22 @@ def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
         raise _refused(account, error) from error
     if account.uid != 0 and _can_return():
         raise PrivilegeError(f"after becoming {account.name} root could be had back: clear the container's securebits")
+
+
+def _give_streams(uid: int) -> None:
+    """Give the FIFOs, sockets and the terminal at descriptors 0 to 2 to a user, as container runtimes do.
+
+    Else /dev/stdout and /dev/stderr would not open for the application. The group stays, and so does a terminal that
+    a shell of root's reads its commands from: its new owner could type there.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            mode = os.fstat(descriptor).st_mode
+            alone = os.isatty(descriptor) and os.getsid(0) == os.getpid()
+            if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or alone:
+                os.fchown(descriptor, uid, -1)
+        except OSError:  # it is closed, or its owner cannot be changed here: the application can still write to it
+            continue
 
 
 def _refused(account: Account, error: OSError) -> PrivilegeError:

@@ -8,12 +8,18 @@ from functools import lru_cache
 
 from shim.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 64 * 1024 * 1024  # bytes of any file that we read; no larger one is written
 BEGIN = b"# BEGIN ca-shim"
 END = b"# END ca-shim"
 _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
 _ASCII = 0x80
-_REMEMBERED = 1024  # certificates: every bundle of a machine holds mostly the same ones
+_SMALL = 64 * 1024  # bytes: what is larger is rare, and not worth the memory
+_REMEMBERED = 32_768  # certificates: every bundle of a machine holds mostly the same ones
 _ORIGIN = b"# ca-shim made this from "
 # As OpenSSL reads them: at the start of a line only.
 _CERTIFICATE = b"\n-----BEGIN CERTIFICATE-----", b"\n-----END CERTIFICATE-----"
@@ -31,7 +37,7 @@ class Item(Record):
 
     sha256: str  # of the DER, in hexadecimal
     pem: bytes
-    comment: str = ""
+    comment: bytes = b""  # one line of ASCII
 
 
 def sha256(content: bytes) -> str:
@@ -56,11 +62,23 @@ def items(content: bytes) -> tuple[Item, ...]:
     """
     found: dict[str, Item] = {}
     for (begin, end), label in _LABELS:
-        for body in (b"\n" + content).split(begin)[1:]:
-            item = _item(body.partition(end)[0], label) if end in body else None
+        for body in _bodies(content, begin, end):
+            item = _item(body, label) if len(body) <= _SMALL else _item.__wrapped__(body, label)
             if item:
                 found.setdefault(item.sha256, item)
     return tuple(found.values())
+
+
+def _bodies(content: bytes, begin: bytes, end: bytes) -> Iterator[bytes]:
+    """Yield what stands between the lines, one at a time: copies of all would take the memory twice."""
+    start = 0 if content.startswith(begin[1:]) else content.find(begin) + 1 or -1
+    while start >= 0:
+        start += len(begin) - 1
+        following = content.find(begin, start)
+        stop = content.find(end, start, following if following >= 0 else len(content))
+        if stop >= 0:
+            yield content[start:stop]
+        start = following + 1 or -1
 
 
 @lru_cache(_REMEMBERED)
@@ -139,9 +157,14 @@ def origin_of(content: bytes) -> str:
 
 
 def marked(content: bytes) -> tuple[Item, ...]:
-    """Give the certificates of an override bundle that are ours: those that our comment names."""
-    named = {line.rpartition(b"sha256=")[2] for line in content.split(b"\n") if line.startswith(b"# ")}
-    return tuple(item for item in items(content) if item.sha256.encode() in named)
+    """Return the certificates that are ours, with our comments: those that a comment in front of a block names."""
+    named = {
+        line.rpartition(b"sha256=")[2]: line[2:]
+        for line in content.split(b"\n")
+        if line.startswith(b"# ") and line.isascii()
+    }
+    ours = ((item, named.get(item.sha256.encode(), b"")) for item in items(content))
+    return tuple(item._replace(comment=line) for item, line in ours if line)
 
 
 def _line_starts(content: bytes, marker: bytes) -> list[int]:
@@ -153,10 +176,16 @@ def _line_starts(content: bytes, marker: bytes) -> list[int]:
     return starts
 
 
+def comment_on(sha256: str, subject: str) -> bytes:
+    """Return the comment that marks a certificate as ours.
+
+    It is ASCII only, since one other character makes `certifi.contents()` raise, and never looks like PEM.
+    """
+    return f"{subject} sha256={sha256}".encode("unicode_escape").replace(b"---", b"- - ")
+
+
 def _with_comment(item: Item) -> bytes:
-    """Comments are ASCII only, since one other character makes `certifi.contents()` raise, and never look like PEM."""
-    comment = item.comment.encode("unicode_escape").replace(b"---", b"- - ")
-    return b"# " + comment + b"\n" + item.pem
+    return b"# " + item.comment + b"\n" + item.pem
 
 
 def _quote(path: str) -> bytes:

@@ -14,22 +14,45 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shim import bundle
-from shim.record import Note
+from shim.record import Note, Notes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+# Budgets of all files together: a stranger's 64 MiB must not hold up the start.
 MAX_CERTIFICATES = 20_000
-MAX_NOTES = 1000
+MAX_BLOCKS = 100_000
+MAX_BYTES = 5 * 1024 * 1024  # of DER that is parsed: thousands of CAs; each byte is held ten times in a start
+MAX_PARTS = 100_000  # of certificates with unusually many: each costs Python and OpenSSL as much as a small certificate
+MAX_BLOCK = 1024 * 1024  # of a block's base64
+MAX_DER = MAX_BLOCK // 65 * 48  # what is written must not be too large to be read: 64 columns and a newline
+MAX_SUBJECT = 200  # characters; the fingerprint says the rest
 DAY = 24 * 3600
 _SOON = 30 * DAY
+_USUAL_PARTS = 30  # object identifiers in a certificate, roughly
 _MAX_LABEL = 80  # bytes
-# A stranger's 64 MiB of broken blocks must neither flood the log nor hold up the start.
 _MAX_NOTES_OF_FILE = 20
-_MAX_REFUSALS = 2000
 _REMEDY = "export the certificate again as PEM and mount that file"
+_FEWER = "mount only the CAs that you need"
 _CERTIFICATE_LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE")
 _PKCS7_LABELS = (b"PKCS7", b"PKCS #7 SIGNED DATA", b"CMS")
+_BEGIN, _DASHES, _END = b"-----BEGIN ", b"-----", b"-----END "
+_BLANKS = b" \t\r\n\v\f"
+# From the start of a PKCS#7 to its certificates: the tags on the way, and whether the element is entered or passed.
+_TO_CERTIFICATES = (
+    (0x30, True),
+    (0x06, False),
+    (0xA0, True),
+    (0x30, True),
+    (0x02, False),
+    (0x31, False),
+    (0x30, False),
+    (0xA0, True),
+)
+_OBJECT_IDENTIFIER = b"\x06"
+_LONG = 0x80  # X.690: the top bit of a length says that it has several bytes, or alone that there is none
+_MAX_INSIDE = 4
+_END_OF_CONTENTS = b"\0\0"
 # How a file that holds no certificate usually came about.
 _FORMATS = (
     (b"\xfe\xed\xfe\xed", "it is a Java key store"),
@@ -63,7 +86,7 @@ class Certificate(NamedTuple):
     @property
     def item(self) -> bundle.Item:
         """The certificate as a bundle takes it."""
-        return bundle.Item(self.sha256, self.pem, f"{self.subject} sha256={self.sha256}")
+        return bundle.Item(self.sha256, self.pem, bundle.comment_on(self.sha256, self.subject))
 
     def details(self, **more: object) -> tuple[tuple[str, object], ...]:
         """What a log line says of it."""
@@ -72,10 +95,14 @@ class Certificate(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What the mounted files come to: each certificate once, and what was refused."""
+    """What the mounted files come to: each certificate once, and what was refused.
+
+    `complete` is False when a limit kept something from being read: what is missing here is not withdrawn.
+    """
 
     certificates: tuple[Certificate, ...]
     notes: tuple[Note, ...]
+    complete: bool
 
 
 class Judged(NamedTuple):
@@ -90,110 +117,244 @@ class _RefusedError(ValueError):
     """A block cannot be used; the message is the reason."""
 
 
-def parse(files: tuple[tuple[str, bytes], ...]) -> Parsed:
+class _TooLargeError(ValueError):
+    """A block is over its budget; the message is the reason."""
+
+
+class _FullError(Exception):
+    """All files together are over a budget; the message is the reason."""
+
+
+class _Tally:
+    """What the blocks of one PEM file came to, as far as it was read."""
+
+    def __init__(self) -> None:
+        self.blocks = self.refused = 0
+        self.keys = self.used = False
+
+    def told(self) -> Iterator[tuple[str, str, str]]:
+        """Yield what is to be told of the file as a whole: event, reason and remedy."""
+        if self.refused > _MAX_NOTES_OF_FILE:
+            further = self.refused - _MAX_NOTES_OF_FILE
+            yield "file.refused", f"{further} further blocks cannot be used, of {self.blocks} looked at", _REMEDY
+        if self.keys:
+            yield "key.ignored", "the file holds a private key", "it was not copied; keep keys out of this mount"
+        if self.blocks and not (self.used or self.refused or self.keys):
+            yield "file.refused", f"no certificate among {self.blocks} PEM blocks", _REMEDY
+
+
+def parse(files: Iterable[tuple[str, bytes]]) -> Parsed:
     """Find every certificate in (path, content) pairs, whatever the files are named; none raises, all are reported."""
-    found: dict[str, Certificate] = {}
-    notes: list[Note] = []
+    parser = _Parser()
     with _without_warnings():
         for path, content in files:
-            certificates, refusals = _parse_file(path, content)
-            notes += refusals
-            for certificate in certificates:
-                found.setdefault(certificate.sha256, certificate)
-            if len(found) > MAX_CERTIFICATES or len(notes) > MAX_NOTES:
-                break
-    if len(found) > MAX_CERTIFICATES or len(notes) > MAX_NOTES:
-        reason = f"more than {MAX_CERTIFICATES} certificates or {MAX_NOTES} refusals: the rest was not read"
-        notes.append(_note("source.limit", "", reason=reason, remedy="mount only the CAs that you need", code=65))
-    return Parsed(tuple(found.values())[:MAX_CERTIFICATES], tuple(notes))
-
-
-def _parse_file(path: str, content: bytes) -> tuple[list[Certificate], list[Note]]:
-    text = content.replace(b"\r\n", b"\n")
-    if b"-----BEGIN " in text:
-        return _parse_pem(path, text)
-    try:
-        return _parse_der(path, content), []
-    except _RefusedError as reason:
-        return [], [_note("file.refused", path, reason=str(reason), remedy=_REMEDY)]
-
-
-def _parse_pem(path: str, text: bytes) -> tuple[list[Certificate], list[Note]]:
-    certificates: dict[bytes, list[Certificate]] = {}  # by the block's bytes: a repeated block is parsed once
-    notes: list[Note] = []
-    keys = refused = 0
-    blocks = text.split(b"-----BEGIN ")[1:]
-    for number, block in enumerate(blocks, start=1):
-        label = block.partition(b"-----")[0].strip()
-        keys += b"PRIVATE KEY" in label[:_MAX_LABEL]
-        if label in _CERTIFICATE_LABELS + _PKCS7_LABELS and block not in certificates:
             try:
-                certificates[block] = _parse_block(path, label, block)
+                parser.read(path, content)
+            except _FullError as reason:
+                parser.over(path, f"{reason}: the rest was not read")
+                break
+    return Parsed(tuple(parser.found.values()), parser.notes.all(), parser.complete)
+
+
+class _Parser:
+    """One walk over all files, with the budgets of all together."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Certificate] = {}
+        self.notes = Notes()
+        self.complete = True
+        self._read: set[str] = set()  # fingerprints as they were mounted: what is repeated is parsed once
+        self._blocks = 0
+        self._bytes = 0
+        self._parts = 0
+
+    def over(self, path: str, reason: str, **where: object) -> None:
+        """Note that a limit kept something from being read."""
+        self.complete = False
+        self.notes.add(_note("source.limit", path, **where, reason=reason, remedy=_FEWER, code=65))
+
+    def _refuse(self, path: str, reason: str, **where: int) -> None:
+        self.notes.add(_note("block.refused", path, **where, reason=reason, remedy=_REMEDY, code=65))
+
+    def read(self, path: str, content: bytes) -> None:
+        """Read one file."""
+        if _BEGIN in content:
+            self._read_pem(path, content)
+            return
+        try:
+            self._read_der(path, content)
+        except _TooLargeError as reason:
+            self.over(path, str(reason))
+        except _RefusedError as reason:
+            self.notes.add(_note("file.refused", path, reason=str(reason), remedy=_REMEDY))
+
+    def _read_pem(self, path: str, text: bytes) -> None:
+        tally = _Tally()
+        try:
+            self._read_blocks(path, text, tally)
+        finally:
+            for event, reason, remedy in tally.told():
+                self.notes.add(_note(event, path, reason=reason, remedy=remedy))
+
+    def _read_blocks(self, path: str, text: bytes, tally: _Tally) -> None:
+        start = text.find(_BEGIN)
+        while start >= 0:
+            start += len(_BEGIN)
+            following = text.find(_BEGIN, start)
+            label, _, _ = text[start : start + _MAX_LABEL].partition(_DASHES)
+            self._count_block()
+            tally.keys |= b"PRIVATE KEY" in label
+            try:
+                tally.used |= self._read_block(path, text, label, start, following if following >= 0 else len(text))
+            except _TooLargeError as reason:
+                tally.used = True
+                self.over(path, str(reason), block=tally.blocks + 1)
             except _RefusedError as reason:
-                refused += 1
-                details = {"block": number, "reason": str(reason), "remedy": _REMEDY}
-                notes += [_note("block.refused", path, code=65, **details)] if refused <= _MAX_NOTES_OF_FILE else []
-        if len(certificates) > MAX_CERTIFICATES or refused >= _MAX_REFUSALS:
-            break
-    if refused > _MAX_NOTES_OF_FILE:
-        why = f"{refused - _MAX_NOTES_OF_FILE} further blocks cannot be used, of {number} looked at"
-        notes.append(_note("file.refused", path, reason=why, remedy=_REMEDY))
-    if keys:
-        remedy = "it was not copied; keep keys out of this mount"
-        notes.append(_note("key.ignored", path, reason="the file holds a private key", remedy=remedy))
-    if not certificates and not notes:
-        notes.append(
-            _note("file.refused", path, reason=f"no certificate among {len(blocks)} PEM blocks", remedy=_REMEDY)
-        )
-    return [each for found in certificates.values() for each in found], notes
+                tally.refused += 1
+                if tally.refused <= _MAX_NOTES_OF_FILE:
+                    self._refuse(path, str(reason), block=tally.blocks + 1)
+            tally.blocks += 1
+            start = following
+
+    def _read_block(self, path: str, text: bytes, label: bytes, start: int, stop: int) -> bool:
+        """Read one block between two indices; returns whether it is one that may hold certificates."""
+        name = label.strip()
+        if name not in _CERTIFICATE_LABELS + _PKCS7_LABELS:
+            return False
+        start += len(label) + len(_DASHES)
+        end = text.find(_END, start, stop)
+        if end < 0:
+            raise _RefusedError("the block has no END line: the file is truncated")
+        if not text.startswith(name + _DASHES, end + len(_END)):
+            raise _RefusedError("the END line does not match the BEGIN line")
+        if end - start > MAX_BLOCK:
+            raise _TooLargeError(f"the block has more than {MAX_BLOCK >> 20} MiB")
+        der = _base64(text[start:end])
+        if name in _PKCS7_LABELS:
+            self._read_pkcs7(path, der)
+        else:
+            self._read_certificate(path, bundle.first_element(der) if name.startswith(b"TRUSTED") else der)
+        return True
+
+    def _read_der(self, path: str, content: bytes) -> None:
+        if not content or content.isspace():
+            raise _RefusedError("the file is empty")
+        for magic, what in _FORMATS:
+            if content.startswith(magic):
+                raise _RefusedError(f"no certificate: {what}")
+        if not content.startswith(b"\x30"):
+            raise _RefusedError("no certificate: it is neither PEM nor DER")
+        _require_size(content)
+        try:
+            self._read_pkcs7(path, content)
+        except _RefusedError as reason:
+            try:
+                self._read_certificate(path, content)
+            except _RefusedError:
+                raise reason from None
+
+    def _read_pkcs7(self, path: str, der: bytes) -> None:
+        number = 0
+        for number, each in enumerate(_certificates_of_pkcs7(der), start=1):
+            self._count_block()
+            try:
+                self._read_certificate(path, each)
+            except _RefusedError as reason:
+                self._refuse(path, str(reason), certificate=number)
+        if not number:
+            raise _RefusedError("PKCS#7 without any certificate")
+
+    def _read_certificate(self, path: str, der: bytes) -> None:
+        sha256 = bundle.sha256(der)
+        if sha256 in self._read:
+            return
+        self._count(der)
+        certificate = _certificate(path, der)
+        self._read.add(sha256)
+        if len(self.found) >= MAX_CERTIFICATES and certificate.sha256 not in self.found:
+            raise _FullError(f"more than {MAX_CERTIFICATES} certificates")
+        self.found.setdefault(certificate.sha256, certificate)
+
+    def _count_block(self) -> None:
+        self._blocks += 1
+        if self._blocks > MAX_BLOCKS:
+            raise _FullError(f"more than {MAX_BLOCKS} PEM blocks")
+
+    def _count(self, der: bytes) -> None:
+        _require_size(der)
+        self._bytes += len(der)
+        self._parts += max(0, der.count(_OBJECT_IDENTIFIER) - _USUAL_PARTS)
+        if self._bytes > MAX_BYTES:
+            raise _FullError(f"more than {MAX_BYTES >> 20} MiB of certificates")
+        if self._parts > MAX_PARTS:
+            raise _FullError("certificates with too many names in them")
 
 
-def _parse_block(path: str, label: bytes, block: bytes) -> list[Certificate]:
-    body, found, end = block.partition(b"-----")[2].partition(b"-----END ")
-    if not found:
-        raise _RefusedError("the block has no END line: the file is truncated")
-    if end[: len(label) + 5] != label + b"-----":
-        raise _RefusedError("the END line does not match the BEGIN line")
-    der = _base64(body)
-    if label in _PKCS7_LABELS:
-        return _from_pkcs7(path, der)
-    return [_certificate(path, bundle.first_element(der) if label.startswith(b"TRUSTED") else der)]
+def _require_size(der: bytes) -> None:
+    if len(der) > MAX_DER:
+        raise _TooLargeError(f"it has more than {MAX_DER} bytes of DER")
 
 
 def _base64(body: bytes) -> bytes:
-    compact = b"".join(body.split())
-    if not re.fullmatch(rb"[A-Za-z0-9+/]+={0,2}", compact):
-        raise _RefusedError("the block is not base64")
     try:
-        return a2b_base64(compact)
+        der = a2b_base64(body.translate(None, _BLANKS), strict_mode=True)
     except ValueError:
-        raise _RefusedError("the block is not base64") from None
+        der = b""
+    if not der:
+        raise _RefusedError("the block is not base64")
+    return der
 
 
-def _parse_der(path: str, content: bytes) -> list[Certificate]:
-    if not content.strip():
-        raise _RefusedError("the file is empty")
-    for magic, what in _FORMATS:
-        if content.startswith(magic):
-            raise _RefusedError(f"no certificate: {what}")
-    if not content.startswith(b"\x30"):
-        raise _RefusedError("no certificate: it is neither PEM nor DER")
+def _certificates_of_pkcs7(der: bytes) -> Iterator[bytes]:
+    """Cut a PKCS#7 by hand: the time that cryptography takes grows with the square of the number of certificates.
+
+    BER is understood where it occurs: what surrounds the certificates may be of indefinite length.
+    """
     try:
-        return [_certificate(path, content)]
-    except _RefusedError:
-        return _from_pkcs7(path, content)
+        position, stop = _find_certificates(der)
+        while position < stop and not der.startswith(_END_OF_CONTENTS, position):
+            position, start = _after(der, position), position
+            yield der[start:position]
+    except (IndexError, ValueError):
+        raise _RefusedError("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from None
 
 
-def _from_pkcs7(path: str, der: bytes) -> list[Certificate]:
-    from cryptography.hazmat.primitives.serialization import pkcs7
+def _find_certificates(der: bytes) -> tuple[int, int]:
+    position, stop = 0, len(der)
+    for tag, entered in _TO_CERTIFICATES:
+        if der[position] != tag:
+            raise ValueError(tag)
+        if entered:
+            position, end = _content(der, position)
+            stop = stop if end is None else end
+        else:
+            position = _after(der, position)
+        if max(position, stop) > len(der):
+            raise IndexError(position)
+    return position, stop
 
-    try:
-        contained = pkcs7.load_der_pkcs7_certificates(der)
-    except Exception as error:
-        raise _RefusedError("DER that is neither a certificate nor PKCS#7 (a key, or a PKCS#12 store?)") from error
-    if not contained:
-        raise _RefusedError("PKCS#7 without any certificate")
-    return [_certificate(path, each.public_bytes(serialization.Encoding.DER)) for each in contained]
+
+def _content(der: bytes, position: int) -> tuple[int, int | None]:
+    """Return where the content of an element begins and ends; None for one of indefinite length."""
+    start, size = position + 2, der[position + 1]
+    if size == _LONG:
+        return start, None
+    if size > _LONG:
+        start += size & ~_LONG
+        size = int.from_bytes(der[position + 2 : start], "big")
+    return start, start + size
+
+
+def _after(der: bytes, position: int) -> int:
+    """Return where the next element begins; one of indefinite length may hold a few elements that are not."""
+    start, end = _content(der, position)
+    if end is not None:
+        return end
+    for _ in range(_MAX_INSIDE):
+        if der.startswith(_END_OF_CONTENTS, start):
+            return start + len(_END_OF_CONTENTS)
+        start = _content(der, start)[1] or len(der)
+    raise ValueError(position)
 
 
 def _certificate(path: str, der: bytes) -> Certificate:
@@ -207,19 +368,25 @@ def _certificate(path: str, der: bytes) -> Certificate:
 
 def _describe(path: str, parsed: x509.Certificate) -> Certificate:
     der = parsed.public_bytes(serialization.Encoding.DER)
-    if "-----" in parsed.subject.rfc4514_string():
+    subject = parsed.subject.rfc4514_string()
+    if "-----" in subject:
         raise _RefusedError("its subject looks like PEM, and would break the bundles of tools that print it beside")
+    subject_id, issuer_id = parsed.subject.public_bytes(), parsed.issuer.public_bytes()
     return Certificate(
         sha256=bundle.sha256(der),
         pem=bundle.to_pem(der),
-        subject=parsed.subject.rfc4514_string() or "(empty subject)",
-        issuer_id=parsed.issuer.public_bytes(),
-        subject_id=parsed.subject.public_bytes(),
+        subject=_shortened(subject) or "(empty subject)",
+        issuer_id=subject_id if issuer_id == subject_id else issuer_id,
+        subject_id=subject_id,
         not_before=int(parsed.not_valid_before_utc.timestamp()),
         not_after=int(parsed.not_valid_after_utc.timestamp()),
         traits=frozenset(_traits(parsed)),
         file=path,
     )
+
+
+def _shortened(subject: str) -> str:
+    return subject if len(subject) <= MAX_SUBJECT else subject[: MAX_SUBJECT - 1] + "…"
 
 
 def _traits(parsed: x509.Certificate) -> set[str]:

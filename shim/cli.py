@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shim.record import Note
 
 _NAME = "ca-shim"
+_NOTHING = f"no CA was found: mount CA files on {families.DEFAULT_SOURCES[0]}"
 _NAMES = (_NAME, "__main__.py")  # any other name is that of a program that `wrap` put the shim in front of
 
 
@@ -28,7 +29,7 @@ def main() -> int:
     environ = become.started_environment()
     _clean_own_environment()
     started = time.monotonic()
-    log.notes(config.unknown(environ))
+    _tell_unknown(environ)
     try:
         if os.path.basename(sys.argv[0]) not in _NAMES:
             program = families.WRAPPED + os.path.realpath(sys.argv[0])
@@ -42,6 +43,13 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - of a command that starts no application
         _report_bug(error)
         return ShimError.code
+
+
+def _tell_unknown(environ: Mapping[str, str]) -> None:
+    try:
+        log.notes(config.unknown(environ))
+    except Exception as error:  # noqa: BLE001 - it is a remark
+        _report_bug(error)
 
 
 def _clean_own_environment() -> None:
@@ -70,7 +78,7 @@ def _run(settings: Config, environ: dict[str, str], command: Sequence[str], star
 def _set_variables(environ: dict[str, str], outcome: Outcome) -> None:
     for name, value in outcome.restored.items():
         if value is None:
-            del environ[name]
+            environ.pop(name, None)
         else:
             environ[name] = value
     environ.update(outcome.variables)
@@ -80,6 +88,7 @@ def _trust_or_log(
     settings: Config, environ: Mapping[str, str], command: Sequence[str], started: float
 ) -> Outcome | None:
     """Reconcile; an error of ours is logged and never takes the application down, unless on-error is stop."""
+    outcome = None
     try:
         from shim import reconcile
 
@@ -94,18 +103,14 @@ def _trust_or_log(
         _report_bug(error)
         if settings.stop:
             raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error
-        return None
     return outcome
 
 
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
-        nothing = (
-            {}
-            if outcome.certificates
-            else {"remedy": f"no CA was found: mount CA files on {families.DEFAULT_SOURCES[0]}"}
-        )
-        log.fixed("trust.ready", changes=0, certificates=outcome.certificates, **nothing)
+        nothing = {} if outcome.certificates else {"remedy": _NOTHING}
+        some = {"remedy": f"{families.COMMAND} status names them"} if outcome.known_problems else nothing
+        log.fixed("trust.ready", changes=0, certificates=outcome.certificates, problems=outcome.known_problems, **some)
         return
     log.notes(outcome.notes)
     log.emit(
@@ -120,10 +125,14 @@ def _report(outcome: Outcome, started: float) -> None:
 
 
 def _report_bug(error: BaseException) -> None:
-    import traceback
+    """Log an error of ours. Raises nothing."""
+    try:
+        import traceback
 
-    lines = traceback.format_exception(error)
-    log.emit("shim.bug", reason=repr(error), traceback="".join(lines)[-4000:], remedy="please report this line")
+        trace, reason = "".join(traceback.format_exception(error))[-4000:], repr(error)
+    except Exception:  # noqa: BLE001 - the error is in the way of its own description
+        trace, reason = "", type(error).__name__
+    log.emit("shim.bug", reason=reason, traceback=trace, remedy="please report this line")
 
 
 def _stop_on_problems(settings: Config, problems: tuple[Note, ...]) -> None:
@@ -176,9 +185,13 @@ def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 
 def _env(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     del parsed
-    from shim import preview
+    from shim import host, preview
 
-    log.say(*preview.exports(settings, environ).splitlines())
+    lines = preview.exports(settings, environ).split("\n")[:-1]
+    log.say(*lines)
+    uid = host.uid_of_last_start(settings, environ)
+    if not lines and uid != os.geteuid():
+        log.emit("env.elsewhere", uid=uid, remedy=f"ask as that user: docker exec -u {uid}, or su")
     return 0
 
 

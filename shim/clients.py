@@ -98,7 +98,7 @@ _ARGUMENTS = ("-B", "-c", "{script}")
 # A verdict on the certificate or the bundle; other errors of ssl come from a connection that broke.
 _TLS_REFUSED = r"^(SSLCertVerification|Certificate)Error|^SSLError.*(CERTIFICATE|certificate|hostname|X509|PEM)"
 # The variables of the table, by the situation that each is for.
-_VARIABLES = {row.when: row.name for row in families.VARIABLES}
+_VARIABLES = {row.when: row.name for row in families.VARIABLES if not row.needs}
 _OS, _REQUESTS, _CURL, _NODE = (
     _VARIABLES[when] for when in ("os overridden", "python overridden", "curl needs it", "any CA wanted")
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from shim import families
 from shim.errors import UsageError
 from shim.record import Note, Record
@@ -65,6 +67,7 @@ class Config(Record):
     bundle_dir: str
     in_place: bool = True  # False: leave every store alone and override
     alone: bool = True  # False: an application may be running whose variables point to our bundles
+    locked: bool = False  # True: this process keeps other starts from writing already
     root: str = ""  # a directory that stands for `/`; "" is the real one
 
 
@@ -74,7 +77,7 @@ def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, r
     `options` maps variable names to the values given on the command line. Raises UsageError with all that is wrong.
     """
     values = {**{row.variable: environ.get(row.variable, "") for row in SETTINGS}, **(options or {})}
-    _check(values)
+    _check(values, root)
     named = tuple(Source(path, named=True) for path in _paths(values["CA_SHIM_CERTS"]))
     return Config(
         sources=(Source(families.BAKED), *(named or map(Source, families.DEFAULT_SOURCES))),
@@ -102,8 +105,8 @@ def _unknown(name: str, known: list[str]) -> Note:
     return Note("setting.unknown", (("variable", name), ("remedy", f"did you mean {nearest}?")))
 
 
-def _check(values: Mapping[str, str]) -> None:
-    wrong = []
+def _check(values: Mapping[str, str], root: str) -> None:
+    wrong = [] if not root or os.path.isdir(root) else [f"--root {root!a} is not a directory"]
     if values["CA_SHIM"].lower() not in _SWITCH:
         wrong.append("CA_SHIM is neither on nor off")
     if values["CA_SHIM_ON_ERROR"].lower() not in ("", "warn", "stop"):
@@ -113,6 +116,8 @@ def _check(values: Mapping[str, str]) -> None:
             wrong.append(f"{name} has a path that does not start with /")
         if any(ord(character) < 0x20 for character in values[name]):  # noqa: PLR2004 - ASCII control characters
             wrong.append(f"{name} has a control character")
+    if ":" in values["CA_SHIM_BUNDLE_DIR"]:
+        wrong.append("CA_SHIM_BUNDLE_DIR is one directory, without a colon")
     if wrong:
         raise UsageError("; ".join(wrong) + ": correct the variable or the option")
 

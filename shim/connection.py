@@ -12,8 +12,8 @@ import threading
 import time
 
 from shim.answers import NOT_LOADED, Failure, Finding, Server
-from shim.apply import private_file
 from shim.errors import UsageError
+from shim.loading import private_file
 from shim.record import Record
 
 TYPE_CHECKING = False

@@ -14,18 +14,33 @@ if TYPE_CHECKING:
 
 
 class Needs(Record):
-    """The variables with the name of the file, or the path, they point to; the files as (name, base, origin)."""
+    """The variables with the name of the file, or the path, they point to; the files as (name, base, variable).
+
+    The variable of a file is the one whose chosen bundle it starts from, "" for the store.
+    """
 
     variables: Mapping[str, str]
     files: tuple[tuple[str, str, str], ...]
 
 
-def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool = False) -> Needs:
+# The override bundles that start from the operating system's store.
+OS_FILES = frozenset(name for row in families.VARIABLES if row.base == "os" for name in (row.file, row.store_file))
+
+
+def needs(
+    snapshot: Snapshot,
+    overridden: frozenset[str],
+    wanted: frozenset[str],
+    *,
+    stuck: bool = False,
+    standing: frozenset[str] = frozenset(),
+) -> Needs:
     """Give the variables to set, by the rules of the table of variables.
 
     A variable that somebody set is its client's active bundle: it is merged from that file and pointed to the result,
     unless the file is, or will be, as wanted already. `overridden` are the paths of overridden stores, `wanted` the
-    fingerprints of all CAs wanted; `stuck` says that a withdrawn CA remains in the overridden OS store.
+    fingerprints of all CAs wanted; `stuck` says that a withdrawn CA remains in the overridden OS store, `standing` are
+    variables that stay because nothing may be withdrawn.
     """
     ruled = _ruled(snapshot, overridden, wanted, stuck=stuck)
     settings = {each.name: each for each in snapshot.settings}
@@ -35,32 +50,32 @@ def needs(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str]
         setting = settings.get(row.name)
         if (
             setting
-            and not (setting.superseded and row.exported and row.when not in ruled)
-            and (wanted or row.when in ruled or setting.real in overridden)
-            and not _serves(setting, snapshot, overridden, wanted, row.base)
+            and not (setting.superseded and row.exported and row.name not in ruled)
+            and (wanted or row.name in ruled or setting.real in overridden or row.name in standing)
+            and not (_serves(setting, snapshot, overridden, wanted, row.base) and row.name not in standing)
         ):
             variables[row.name] = row.file
-            files[row.file] = row.base, setting.origin
-        elif not setting and row.when in ruled:
+            files[row.file] = row.base, row.name
+        elif not setting and (row.name in ruled or (row.exported and row.name in standing)):
             variables[row.name] = row.store_file
             files.setdefault(row.store_file, (row.base, ""))
-    if stuck and snapshot.go_can_be_steered:
+    if (stuck and snapshot.go_can_be_steered) or families.CERT_DIR in standing:
         variables[families.CERT_DIR] = families.HOME
     return Needs(variables, tuple((name, *made) for name, made in files.items()))
 
 
 def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], *, stuck: bool) -> set[str]:
-    """Give the situations of the table that hold here."""
+    """Return the variables whose situation holds here, and whose client is here."""
     os_overridden = snapshot.os.path in overridden
-    curl = os_overridden and (snapshot.curl_needs_bundle or stuck)
-    python = curl or any(store.path in overridden for store in snapshot.certifi)
     situations = {
         "any CA wanted": bool(wanted),
         "os overridden": os_overridden,
-        "curl needs it": curl,
-        "python overridden": python,
+        "curl needs it": os_overridden and (snapshot.curl_needs_bundle or stuck),
+        # The certifi of a distribution is the system's bundle.
+        "python overridden": os_overridden or any(store.path in overridden for store in snapshot.certifi),
     }
-    return {situation for situation, holds in situations.items() if holds}
+    here = ("", *snapshot.clients)
+    return {row.name for row in families.VARIABLES if situations.get(row.when) and row.needs in here}
 
 
 def _serves(

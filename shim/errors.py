@@ -76,7 +76,9 @@ EXIT_CODES = (
     ExitCode(66, "`CA_SHIM_ON_ERROR=stop`: a named source is missing, unreadable or holds no certificate"),
     ExitCode(67, "the user that the application should run as does not exist"),
     ExitCode(70, "a bug of ours, in a command that starts no application"),
-    ExitCode(71, "`CA_SHIM_ON_ERROR=stop`: a store could not be updated; `export`, `selftest`: nor a directory"),
+    ExitCode(
+        71, "`CA_SHIM_ON_ERROR=stop`: a store was not updated; `export`, `selftest`: no directory, or two at once"
+    ),
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),

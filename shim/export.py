@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from shim import apply, bundle, families, host, plan, reading, reconcile, sources, writer
+from shim import apply, bundle, families, host, loading, plan, reading, reconcile, sources, writer
 from shim.errors import NotUpdatedError
 from shim.snapshot import Directory
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from shim.config import Config
     from shim.reconcile import Decision
-    from shim.snapshot import Snapshot
 
 
 def export(config: Config, environ: Mapping[str, str], target: str, now: float) -> Decision:
@@ -27,16 +26,30 @@ def export(config: Config, environ: Mapping[str, str], target: str, now: float) 
     found = host.look(config, environ, ())
     snapshot = found._replace(directories=(_as_directory(config.root + target, target),))
     decision = reconcile.decide(config, intake, snapshot, now)
-    files = {name: _content(base, decision, snapshot) for name, base in _FILES}
+    material = plan.Material(decision.wanted, snapshot, decision.may_go)
+    files = {name: _content(name, base, material) for name, base in _FILES}
     pointing = {row.name: f"{target}/{row.store_file}" for row in families.VARIABLES if row.exported}
     try:
+        lock = _lock(config.root + target)
         for name, content in {**files, "env": plan.env_file(pointing)}.items():
             path = f"{config.root}{target}/{name}"
-            apply.replace(path, content, writer.myself(), pem=len(bundle.fingerprints(content)))
+            apply.replace(path, content, writer.myself())
     except (OSError, apply.StoreError) as error:
         reason = (error.strerror or "").lower() if isinstance(error, OSError) else str(error)
         raise NotUpdatedError(f"{target} cannot be written ({reason}): mount a writable volume there") from error
+    os.close(lock)
     return decision
+
+
+def _lock(path: str) -> int:
+    """Keep other exports from writing into a directory; a file system that locks none, as NFS, goes without."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return apply.lock(descriptor, apply.LOCK_SECONDS)
+    except apply.StoreError as error:
+        raise NotUpdatedError(f"another export keeps writing into {path}: wait for its end, or stop it") from error
+    except OSError:
+        return descriptor
 
 
 _FILES = (("os.pem", "os"), ("python.pem", "python"), ("extra.pem", "nothing"))
@@ -44,15 +57,21 @@ _FILES = (("os.pem", "os"), ("python.pem", "python"), ("extra.pem", "nothing"))
 
 def _as_directory(path: str, name: str) -> Directory:
     """Read what an earlier run left, so that what cannot be seen to be withdrawn is kept."""
-    extra = reading.read_or_none(f"{path}/extra.pem")
-    return Directory(name, exists=os.path.isdir(path), writable=True, files=(("extra.pem", extra),) if extra else ())
+    found = ((file, reading.read_or_none(f"{path}/{file}")) for file, _ in _FILES)
+    files = tuple((file, content) for file, content in found if content is not None)
+    return Directory(name, exists=os.path.isdir(path), writable=True, files=files)
 
 
-def _content(base: str, decision: Decision, snapshot: Snapshot) -> bytes:
-    content = plan.override_file(base, "", decision.wanted, snapshot)
+def _content(name: str, base: str, material: plan.Material) -> bytes:
+    """Return a bundle of what OpenSSL loads. Raises StoreError when it does not load."""
+    content = plan.bundle_file(name, base, "", material)
     if base != "nothing" and not bundle.fingerprints(content):
-        return bundle.merged("", bundle.items(_own_roots()), tuple(each.item for each in decision.wanted))
-    return content
+        content = bundle.merged("", bundle.items(_own_roots()), tuple(each.item for each in material.wanted))
+    items = bundle.items(content)
+    good = loading.loadable([item.pem for item in items])
+    bad = frozenset(item.sha256 for item, loads in zip(items, good, strict=True) if not loads)
+    refused = material.refused | bad
+    return _content(name, base, material._replace(refused=refused)) if refused > material.refused else content
 
 
 def _own_roots() -> bytes:

@@ -18,6 +18,8 @@ class Family(Record):
     after_removal: tuple[str, ...]  # the tool's arguments once an anchor is gone
     bundle: str  # what clients read, and what success is judged by
     outputs: tuple[str, ...]  # every other file that the tool writes and a failed refresh might break
+    directories: tuple[str, ...]  # in which it makes and removes links and files, some of them named by a hash
+    leftovers: tuple[str, ...]  # of a killed tool, which its next run would add to
     drops: frozenset[str]  # traits of certificates that the tool leaves out without a word
     blocklists: tuple[str, ...]  # directories of certificates that the administrator distrusts
     state: str  # our marker of an unfinished change, where neither tool nor clients look
@@ -39,6 +41,8 @@ RHEL = Family(
         "/etc/pki/ca-trust/extracted/java/cacerts",
         "/etc/pki/ca-trust/extracted/edk2/cacerts.bin",
     ),
+    directories=("/etc/pki/ca-trust/extracted/pem/directory-hash", "/etc/pki/tls/certs"),  # from 9.4, and from 10
+    leftovers=(),  # p11-kit's temporary files have random names
     drops=frozenset({"not-ca", "no-basic-constraints", "no-server-auth"}),
     blocklists=(
         "/etc/pki/ca-trust/source/blocklist",
@@ -48,7 +52,8 @@ RHEL = Family(
     ),
     state="/etc/pki/ca-trust/ca-shim.state",
 )
-# update-ca-certificates(8). It reads only *.crt, copies them raw, and leaves dangling links unless --fresh.
+# update-ca-certificates(8). It reads only *.crt, copies them raw, and leaves dangling links unless --fresh; without it,
+# it renews the hashed links, which are OpenSSL's default, only for links that it has just made.
 DEBIAN = Family(
     name="debian",
     ids=("debian", "ubuntu"),
@@ -56,12 +61,15 @@ DEBIAN = Family(
     tool="/usr/sbin/update-ca-certificates",
     after_removal=("--fresh",),
     bundle="/etc/ssl/certs/ca-certificates.crt",
-    outputs=(),
+    outputs=("/etc/ssl/certs/java/cacerts",),  # by the hook of ca-certificates-java
+    directories=("/etc/ssl/certs",),
+    leftovers=("/etc/ssl/certs/ca-certificates.crt.new",),
     drops=frozenset(),
     blocklists=(),
     state="/usr/local/share/ca-certificates/ca-shim.state",
 )
 FAMILIES = (RHEL, DEBIAN)
+TOOL_PATH = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # where the tools find their helpers
 
 OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")  # os-release(5): the first that exists
 
@@ -157,6 +165,7 @@ GENERATIONS = (
 
 # Where a certifi may lie besides the command's own interpreter. `*` stands for one path component's rest.
 CERTIFI = "certifi/cacert.pem"
+CERTIFI_ARCHIVE = "certifi-*.egg"  # left zipped by setuptools' easy_install: importable, and not to be changed
 SITE_DIRECTORIES = (
     "/home/anchore/venv/lib/python*/site-packages",
     "/home/anchore/venv/lib64/python*/site-packages",
@@ -189,6 +198,14 @@ PROGRAM_DIRECTORIES = (
     "/opt/rh/rh-python36/root/usr/local/bin",
 )
 SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
+# `wrap` refuses what other programs are started by: the shim would run at each of their starts, those of the refresh
+# tools included, which are shell scripts. node: the UI starts it with its own arguments, and it reads a variable.
+# Versions behind a name do not count.
+NEVER_WRAPPED = (
+    *SHELLS,
+    *(row.tool.rpartition("/")[2] for row in FAMILIES),
+    *("busybox", "coreutils", "env", "java", "node", "nodejs", "perl", "php", "pypy", "python", "ruby"),
+)
 
 HOME = "/opt/ca-shim"  # ours, in the image; owned by root
 COMMAND = HOME + "/bin/ca-shim"
@@ -210,6 +227,10 @@ BUNDLE_DIRECTORIES = (
 )
 
 
+# The kubelet mounts it from a directory that it names after the pod and the container, and keeps when that restarts.
+TERMINATION_LOG = "/dev/termination-log"
+
+
 class Variable(Record):
     """An environment variable by which clients are pointed at a bundle."""
 
@@ -219,6 +240,7 @@ class Variable(Record):
     when: str  # the situation in which it is set although it had no value: see `environ`
     clients: str
     directories: bool = False  # its clients take a directory of certificates, too
+    needs: str = ""  # a program, or a package beside a certifi, without which it is set only if it had a value
 
     @property
     def store_file(self) -> str:
@@ -245,11 +267,14 @@ VARIABLES = (
     # requests too, so REQUESTS_CA_BUNDLE is set with it.
     Variable("CURL_CA_BUNDLE", "curl.pem", "os", "curl needs it", "curl, freshclam"),
     Variable("NODE_EXTRA_CA_CERTS", "extra.pem", "nothing", "any CA wanted", "Node.js: no store reaches it"),
-    Variable("GIT_SSL_CAINFO", "git.pem", "os", "never", "git"),
+    # http.c of git: without it, what its libcurl was built with; libcurl itself reads no variable.
+    Variable("GIT_SSL_CAINFO", "git.pem", "os", "os overridden", "git", needs="/usr/bin/git"),
     Variable("AWS_CA_BUNDLE", "aws.pem", "python", "never", "AWS command line, botocore"),
     Variable("PIP_CERT", "pip.pem", "python", "never", "pip", directories=True),
-    Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "never", "httplib2"),
-    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "never", "gRPC"),
+    # httplib2/certs.py: without it certifi.
+    Variable("HTTPLIB2_CA_CERTS", "httplib2.pem", "python", "python overridden", "httplib2", needs="httplib2"),
+    # grpcio brings roots of its own (grpc/_cython/_credentials/roots.pem), which nothing else replaces.
+    Variable("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "grpc.pem", "os", "any CA wanted", "gRPC", needs="grpc"),
 )
 BUNDLE_FILES = frozenset({"env", *(name for row in VARIABLES for name in (row.file, row.store_file))})
 FRESHCLAM = "/usr/bin/freshclam"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shim import bundle, environ
 from shim.record import Record
-from shim.snapshot import ANCHOR_PREFIX, TEMPORARY
+from shim.snapshot import ANCHOR_PREFIX, PENDING, TEMPORARY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 
     from shim.certs import Certificate
     from shim.families import Family
-    from shim.snapshot import CertifiStore, Directory, OsStore, Snapshot
+    from shim.snapshot import CertifiStore, Directory, OsStore, Setting, Snapshot
     from shim.writer import Owner
 
-PENDING = b"pending"
 SETTLED = b"settled"
+_NONE = frozenset[str]()
+TOOL_FAILED = "its tool failed: "  # begins the reason of an override
 
 
 class Step(Record):
     """One change: "mkdir", "write", "remove" or "refresh" of `path`, for the store named by its bundle's path.
 
-    `pem` counts the distinct certificates that OpenSSL must load from what is written; 0 for what is no bundle.
+    `pem` counts the distinct certificates that OpenSSL must load from what is written; 0 for what is no bundle. The
+    `content` of a refresh is what it should bring into the bundle.
     """
 
     action: str
@@ -66,23 +68,39 @@ class Plan(Record):
         return tuple(step for store in self.stores for step in store.steps) + self.override
 
 
-def make(wanted: tuple[Certificate, ...], snapshot: Snapshot, failed: Mapping[str, str]) -> Plan:
-    """Plan every store; `failed` maps stores (and directories) that were tried in vain to the reason."""
-    os_plan = plan_os(wanted, snapshot.os, failed.get(snapshot.os.path, ""))
-    certifi = tuple(plan_certifi(wanted, store, failed.get(store.path, "")) for store in snapshot.certifi)
+def make(
+    wanted: tuple[Certificate, ...],
+    snapshot: Snapshot,
+    failed: Mapping[str, str],
+    may_go: frozenset[str] | None = None,
+    refused: frozenset[str] = _NONE,
+) -> Plan:
+    """Plan every store. A CA enters a store only from a source, or stays where it is: it never moves between stores.
+
+    `failed` maps stores, directories and bundles that could not be written to the reason. `may_go` are the fingerprints
+    that may leave a store; None stands for all that are ours and not wanted. `refused` are the fingerprints of what
+    OpenSSL does not load, and no bundle of ours may hold.
+    """
+    os_plan = plan_os(wanted, snapshot.os, failed.get(snapshot.os.path, ""), may_go)
+    certifi = tuple(plan_certifi(wanted, store, failed.get(store.path, ""), may_go) for store in snapshot.certifi)
     stores = (os_plan, *certifi)
-    overridden = frozenset(store.path for store in stores if store.override)
-    stuck = bool(os_plan.override and os_plan.removed)
-    needs = environ.needs(snapshot, overridden, fingerprints(wanted), stuck=stuck)
-    files = {name: override_file(base, origin, wanted, snapshot) for name, base, origin in needs.files}
     usable = snapshot._replace(directories=tuple(each for each in snapshot.directories if each.path not in failed))
-    directory = _choose(usable.directories, files)
+    needs = environ.needs(
+        snapshot,
+        overridden=frozenset(store.path for store in stores if store.override),
+        wanted=fingerprints(wanted),
+        stuck=bool(os_plan.override and os_plan.removed),
+        standing=_standing(usable) if may_go == _NONE else _NONE,
+    )
+    source = Material(wanted, usable, may_go, refused, failed)
+    files = {name: bundle_file(name, base, variable, source) for name, base, variable in needs.files}
+    directory = _choose(source, files)
     return Plan(
         stores=stores,
-        override=tuple(_override_steps(directory, files, needs.variables, _Override(wanted, usable))),
+        override=tuple(_override_steps(directory, files, needs.variables, source)),
         variables=_paths(directory, needs.variables) if directory else {},
         directory=directory.path if directory and files else "",
-        unserved=() if directory or not files else tuple(_unserved(stores, needs.variables)),
+        unserved=tuple(_unserved(stores, needs.variables, directory, files, source)),
     )
 
 
@@ -98,7 +116,7 @@ def ours_in(store: OsStore) -> frozenset[str]:
 
 def touched_by(state: bytes) -> frozenset[str]:
     """Give the fingerprints that a change was about, from its marker."""
-    return frozenset(state.decode("ascii", "replace").split()[2:])
+    return frozenset(state.decode("ascii", "replace").partition("\n")[2].split())
 
 
 def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certificate, ...]:
@@ -109,26 +127,31 @@ def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certific
     return tuple(each for each in wanted if not each.traits & store.family.drops and each.sha256 not in distrusted)
 
 
-def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> StorePlan:
+def plan_os(
+    wanted: tuple[Certificate, ...], store: OsStore, failed: str, may_go: frozenset[str] | None = None
+) -> StorePlan:
     """Plan the operating system's store."""
     here = wanted_in(wanted, store)
     present, ours = bundle.fingerprints(store.content), ours_in(store)
+    staying = {path: content for path, content in store.anchors if _stays(content, may_go) and TEMPORARY not in path}
     base = present - ours
     missing = fingerprints(here) - present
-    lingering = (ours & present) - fingerprints(here)
-    changed = missing or lingering
+    lingering = (ours & present).difference(fingerprints(here), *map(bundle.fingerprints, staying.values()))
+    final, why = _last_refresh(store)
+    changed = missing or lingering or why or store.unfinished or store.doubtful
     if store.family is None or store.blocked:
         reason = failed or store.blocked
         return StorePlan(store.path, override=reason if changed else "", added=missing, removed=lingering)
-    anchors = {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
+    anchors = staying | {_anchor_path(store.family, each): each.pem for each in here if each.sha256 not in base}
     present_anchors = dict(store.anchors)
-    if anchors == present_anchors and not changed and not store.state.startswith(PENDING):
+    if anchors == present_anchors and not changed:
         tidy = Step("remove", store.path, store.family.state, "the store is as wanted")
         return StorePlan(store.path, (tidy,) if store.state else ())
     if failed:
         return StorePlan(store.path, override=failed if changed else "", added=missing, removed=lingering)
-    if anchors == present_anchors and store.state.startswith(SETTLED + b" " + bundle.sha256(store.content).encode()):
-        return StorePlan(store.path, override="its tool leaves certificates out", added=missing, removed=lingering)
+    if anchors == present_anchors and final:
+        why = why or "its tool leaves certificates out"
+        return StorePlan(store.path, override=why, added=missing, removed=lingering)
     steps = tuple(_os_steps(store, store.family, anchors, ours))
     return StorePlan(store.path, steps, added=missing, removed=lingering)
 
@@ -136,7 +159,8 @@ def plan_os(wanted: tuple[Certificate, ...], store: OsStore, failed: str) -> Sto
 def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: frozenset[str]) -> Iterable[Step]:
     """A change is framed by a marker written first: a bundle cannot tell what came from an anchor now gone."""
     present = dict(store.anchors)
-    touched = ours.union(*map(bundle.fingerprints, anchors.values()))
+    content = b"".join(anchors.values())
+    touched = ours | bundle.fingerprints(content)
     yield Step("write", store.path, family.state, "the store is about to change", _state(PENDING, b"-", touched))
     if anchors:
         yield Step("mkdir", store.path, family.anchors, "anchors are kept there; made if missing")
@@ -150,14 +174,32 @@ def _os_steps(store: OsStore, family: Family, anchors: dict[str, bytes], ours: f
         store=store.path,
         path=family.tool,
         reason="the bundle is made from the anchors",
+        content=content,
         family=family,
-        arguments=family.after_removal if ours - bundle.fingerprints(b"".join(anchors.values())) else (),
+        # After an unfinished or failed refresh the tool could take what it left half made for done.
+        arguments=family.after_removal if store.state or ours - bundle.fingerprints(content) else (),
     )
 
 
-def settled(state: bytes, content: bytes) -> bytes:
-    """Turn the marker of a change into that of a refresh in vain, not to be repeated while the bundle is `content`."""
-    return _state(SETTLED, bundle.sha256(content).encode(), touched_by(state))
+def _stays(content: bytes, may_go: frozenset[str] | None) -> bool:
+    return may_go is not None and not bundle.fingerprints(content) <= may_go
+
+
+def settled(state: bytes, content: bytes, tool: bytes = b"", why: str = "") -> bytes:
+    """Turn the marker of a change into that of a refresh that is over; `why` says what it did not do, and why not.
+
+    It is not repeated while the bundle is `content` and the tool is the same.
+    """
+    said = " ".join(why.split()).encode("ascii", "backslashreplace")
+    return _state(SETTLED, bundle.sha256(content + tool).encode() + b" " + said, touched_by(state))
+
+
+def _last_refresh(store: OsStore) -> tuple[bool, str]:
+    """Say of the last refresh whether repeating it would change nothing, and what it did not do."""
+    word, digest, why = (store.state.partition(b"\n")[0] + b"  ").split(b" ", 2)
+    if word != SETTLED:
+        return False, ""
+    return digest == bundle.sha256(store.content + store.tool).encode(), why.decode("ascii", "replace").strip()
 
 
 def _state(word: bytes, digest: bytes, touched: frozenset[str]) -> bytes:
@@ -168,22 +210,26 @@ def _anchor_path(family: Family, certificate: Certificate) -> str:
     return f"{family.anchors}/{ANCHOR_PREFIX}{certificate.slug}-{certificate.sha256[:12]}.crt"
 
 
-def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: str) -> StorePlan:
+def plan_certifi(
+    wanted: tuple[Certificate, ...], store: CertifiStore, failed: str, may_go: frozenset[str] | None = None
+) -> StorePlan:
     """Plan one certifi bundle: our block at its end, with what the bundle lacks."""
     reason = failed or store.blocked
+    if store.doubtful:
+        return StorePlan(store.path, override=reason, added=fingerprints(wanted))
     if not bundle.looks_whole(store.content):
         doubtful = bundle.BEGIN in store.content or fingerprints(wanted) - bundle.fingerprints(store.content)
         return StorePlan(store.path, override=reason if doubtful else "")
     outside, block = bundle.split(store.content)
     base, ours = bundle.fingerprints(outside), bundle.fingerprints(block)
-    lacking = tuple(sorted((each for each in wanted if each.sha256 not in base), key=lambda each: each.sha256))
-    content = bundle.join(outside, tuple(each.item for each in lacking))
-    added, removed = fingerprints(lacking) - ours, ours - base - fingerprints(lacking)
+    block_items = {item.sha256: item for item in (*_staying(block, may_go), *_items(wanted)) if item.sha256 not in base}
+    content = bundle.join(outside, tuple(item for _, item in sorted(block_items.items())))
+    added, removed = frozenset(block_items) - ours, ours - base - frozenset(block_items)
     if reason:
         return StorePlan(store.path, override=reason if added or removed else "", added=added, removed=removed)
     steps = []
     if store.leftover:
-        steps.append(Step("remove", store.path, store.path + TEMPORARY, "left by a killed start", owner=store.owner))
+        steps.append(Step("remove", store.path, store.leftover, "left by a killed start", owner=store.owner))
     if content != store.content:
         count = len(bundle.fingerprints(content))
         why = "wanted and missing" if added else "no longer wanted" if removed else "written differently"
@@ -191,43 +237,78 @@ def plan_certifi(wanted: tuple[Certificate, ...], store: CertifiStore, failed: s
     return StorePlan(store.path, tuple(steps), added=added, removed=removed)
 
 
-def override_file(base: str, origin: str, wanted: tuple[Certificate, ...], snapshot: Snapshot) -> bytes:
-    """Render an override bundle that starts from `base`, or from the file `origin` that somebody chose."""
-    ours = wanted_in(wanted, snapshot.os) if base == "os" else wanted
-    return bundle.merged(origin, bundle.items(_base(base, origin, snapshot)), _items(ours))
+def _staying(content: bytes, may_go: frozenset[str] | None) -> tuple[bundle.Item, ...]:
+    """Return the certificates of ours in a bundle or block that stay although they are not wanted."""
+    marked = () if may_go is None else bundle.marked(content)
+    return tuple(item for item in marked if item.sha256 not in (may_go or _NONE))
 
 
-def _base(base: str, origin: str, snapshot: Snapshot) -> bytes:
-    """Give what an override bundle starts from: the file that somebody chose, unless it is a store, or the store."""
-    setting = next((each for each in snapshot.settings if origin and each.origin == origin), None)
+class Material(Record):
+    """What override bundles are made from; see `make`."""
+
+    wanted: tuple[Certificate, ...]
+    snapshot: Snapshot
+    may_go: frozenset[str] | None = None
+    refused: frozenset[str] = _NONE
+    failed: Mapping[str, str] = {}
+
+
+def bundle_file(name: str, base: str, variable: str, source: Material) -> bytes:
+    """Render an override bundle that starts from `base`, or from the file that somebody chose by `variable`.
+
+    When not everything of ours may leave, it starts from the bundle that is there.
+    """
+    if source.may_go is not None:
+        present = [content for each in _latest(source.snapshot) for file, content in each.files if file == name]
+        if present:
+            return _current(name, present[0], source)
+    return _from_base(base, variable, source)
+
+
+def _from_base(base: str, variable: str, source: Material) -> bytes:
+    setting = next((each for each in source.snapshot.settings if each.name == variable), None)
+    origin = setting.origin if setting else ""
+    ours = wanted_in(source.wanted, source.snapshot.os) if base == "os" else source.wanted
+    return bundle.merged(origin, _usable(_base(base, setting, source), source), _items(ours))
+
+
+def _usable(content: bytes, source: Material) -> tuple[bundle.Item, ...]:
+    return tuple(item for item in bundle.items(content) if item.sha256 not in source.refused)
+
+
+def _base(base: str, setting: Setting | None, source: Material) -> bytes:
+    """Return what an override bundle starts from: the file that somebody chose, unless it is a store, or the store."""
+    snapshot = source.snapshot
     chosen = next((each for each in snapshot.certifi if setting and each.path == setting.real), None)
     if chosen:
-        return _outside(chosen)
+        return _outside(chosen, source)
     on_os = setting is not None and setting.real == snapshot.os.path
     if setting and setting.content is not None and not on_os:
         return setting.content
     if base == "nothing" and not on_os:
         return b""
-    if base == "python" and not on_os and any(each.content for each in snapshot.certifi):
-        return _python_base(snapshot)
+    if ((base == "python" and not on_os) or snapshot.os.doubtful) and any(each.content for each in snapshot.certifi):
+        return _python_base(source)
     ours = ours_in(snapshot.os)
-    return b"".join(item.pem for item in bundle.items(snapshot.os.content) if item.sha256 not in ours)
+    leaving = ours if source.may_go is None else ours & source.may_go
+    return b"".join(item.pem for item in bundle.items(snapshot.os.content) if item.sha256 not in leaving)
 
 
-def _python_base(snapshot: Snapshot) -> bytes:
-    """Give the first certifi's roots, or those that python.pem has now: two shims may differ in the first."""
-    outsides = [_outside(each) for each in snapshot.certifi if each.content]
-    pythons = [content for each in snapshot.directories for name, content in each.files if name == "python.pem"]
+def _python_base(source: Material) -> bytes:
+    """Return the first certifi's roots, or those that python.pem has now: two shims may differ in the first."""
+    outsides = [_outside(each, source) for each in source.snapshot.certifi if each.content]
+    pythons = [content for each in source.snapshot.directories for name, content in each.files if name == "python.pem"]
     for python in pythons:
         base = bundle.fingerprints(python) - {item.sha256 for item in bundle.marked(python)}
         outsides.sort(key=lambda outside: bundle.fingerprints(outside) != base)
     return outsides[0]
 
 
-def _outside(store: CertifiStore) -> bytes:
-    """Give what is not ours; of a bundle with damaged marks, only what stands before the first is surely not."""
+def _outside(store: CertifiStore, source: Material) -> bytes:
+    """Return what is not ours; of a bundle with damaged marks, only what stands before the first is surely not."""
     if bundle.looks_whole(store.content):
-        return bundle.split(store.content)[0]
+        outside, block = bundle.split(store.content)
+        return b"\n".join([outside, *(item.pem for item in _staying(block, source.may_go))])
     return store.content.partition(bundle.BEGIN)[0]
 
 
@@ -239,48 +320,58 @@ def env_file(variables: Mapping[str, str]) -> bytes:
     return "".join(lines).encode("utf-8", "surrogateescape")
 
 
-def _choose(directories: tuple[Directory, ...], files: Mapping[str, bytes]) -> Directory | None:
-    """Prefer a directory that already holds what is needed, root's too; else the first that can be written."""
+def _standing(snapshot: Snapshot) -> frozenset[str]:
+    """Return the variables that starts before this one have set."""
+    lines = (line for each in _latest(snapshot) for line in dict(each.files).get("env", b"").split(b"\n"))
+    return frozenset(line[7:].partition(b"=")[0].decode("ascii", "replace") for line in lines)
+
+
+def _latest(snapshot: Snapshot) -> tuple[Directory, ...]:
+    """Return the directories that starts like this one have filled; without any, those of a start as root."""
+    ours = tuple(each for each in snapshot.directories if each.writable and each.files)
+    return ours or snapshot.directories
+
+
+def _choose(source: Material, files: Mapping[str, bytes]) -> Directory | None:
+    """Prefer a directory that already holds what is needed, root's too; else the one where most can be written."""
+    directories = source.snapshot.directories
     holding = (each for each in directories if files and files.items() <= dict(each.files).items())
-    return next(holding, None) or next((each for each in directories if each.writable), None)
+    failed = {path: sum(f"{path}/{name}" in source.failed for name in files) for path in (d.path for d in directories)}
+    writable = [each for each in directories if each.writable]
+    return next(holding, None) or min(writable, key=lambda each: failed[each.path], default=None)
 
 
 def _override_steps(
-    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], planned: _Override
+    directory: Directory | None, files: Mapping[str, bytes], variables: Mapping[str, str], source: Material
 ) -> Iterable[Step]:
-    """Write what is needed, and keep what is there as wanted: variables of a running application may point to it."""
-    for each in planned.snapshot.directories:
-        chosen = directory is not None and each.path == directory.path
-        if chosen and files and not each.exists:
+    for each in source.snapshot.directories:
+        chosen = directory is not None and each.path == directory.path and bool(files)
+        if chosen and not each.exists:
             yield Step("mkdir", each.path, each.path, "override bundles are kept there")
-        needed = dict(files) if chosen else {}
-        present = {name: content for name, content in each.files if not name.endswith(TEMPORARY)}
-        if needed:
-            needed["env"] = _with_env(present.get("env", b""), _paths(each, variables))
-        elif planned.wanted or not planned.snapshot.alone:
-            needed = {"env": present["env"]} if "env" in present else {}
-        unread = not needed and planned.snapshot.alone and not planned.wanted
-        others = {name: content for name, content in present.items() if name not in needed and not unread}
-        yield from _file_steps(each, {**_kept_current(others, planned), **needed})
+        needed = _desired(each, source)
+        if chosen:
+            env = _with_env(dict(each.files).get("env", b""), _paths(each, variables))
+            needed = {**needed, **files, "env": env}
+        yield from _file_steps(each, needed, source.failed)
 
 
-class _Override(Record):
-    """What override bundles are made from."""
+def _desired(directory: Directory, source: Material) -> dict[str, bytes]:
+    """Return what is there as wanted now: variables of a running application, or of another shim, may point to it."""
+    if source.snapshot.alone and not source.wanted and source.may_go != _NONE:
+        return {}
+    present = {name: content for name, content in directory.files if TEMPORARY not in name}
+    return {
+        name: _current(name, content, source) if name.endswith(".pem") else content for name, content in present.items()
+    }
 
-    wanted: tuple[Certificate, ...]
-    snapshot: Snapshot
 
-
-def _kept_current(present: Mapping[str, bytes], planned: _Override) -> dict[str, bytes]:
-    """Give the bundles of earlier needs with what is wanted now; what they started from stays."""
-    kept = {}
-    for name, content in present.items():
-        if name.endswith(".pem"):
-            marked = {item.sha256 for item in bundle.marked(content)}
-            base = tuple(item for item in bundle.items(content) if item.sha256 not in marked)
-            here = wanted_in(planned.wanted, planned.snapshot.os) if name == "os.pem" else planned.wanted
-            kept[name] = bundle.merged(bundle.origin_of(content), base, _items(here))
-    return kept
+def _current(name: str, content: bytes, source: Material) -> bytes:
+    """Return the bundle of an earlier need with what is wanted now; what it started from stays."""
+    marked = {item.sha256 for item in bundle.marked(content)}
+    base = tuple(item for item in _usable(content, source) if item.sha256 not in marked)
+    here = wanted_in(source.wanted, source.snapshot.os) if name in environ.OS_FILES else source.wanted
+    ours = {item.sha256: item for item in (*_staying(content, source.may_go), *_items(here))}
+    return bundle.merged(bundle.origin_of(content), base, tuple(item for _, item in sorted(ours.items())))
 
 
 def _items(certificates: tuple[Certificate, ...]) -> tuple[bundle.Item, ...]:
@@ -297,20 +388,32 @@ def _with_env(present: bytes, variables: Mapping[str, str]) -> bytes:
     return b"".join(line + b"\n" for _, line in sorted(lines.items()))
 
 
-def _file_steps(directory: Directory, needed: Mapping[str, bytes]) -> Iterable[Step]:
+def _file_steps(directory: Directory, needed: Mapping[str, bytes], failed: Mapping[str, str]) -> Iterable[Step]:
     if not directory.writable:
         return
     present = dict(directory.files)
     for name, content in needed.items():
-        if present.get(name) != content:
-            count = len(bundle.fingerprints(content))
-            yield Step("write", directory.path, f"{directory.path}/{name}", "its variable needs it", content, pem=count)
+        path = f"{directory.path}/{name}"
+        if present.get(name) != content and path not in failed:
+            yield Step("write", path, path, "its variable needs it", content, pem=len(bundle.fingerprints(content)))
     for name in sorted(present.keys() - needed.keys()):
-        yield Step("remove", directory.path, f"{directory.path}/{name}", "no variable needs it")
+        path = f"{directory.path}/{name}"
+        if path not in failed:
+            yield Step("remove", path, path, "no variable needs it")
 
 
-def _unserved(stores: tuple[StorePlan, ...], variables: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Give the stores that only bundles can serve; without any, the variables whose clients no store reaches."""
-    nowhere = "no directory for override bundles is usable"
+def _unserved(
+    stores: tuple[StorePlan, ...],
+    variables: Mapping[str, str],
+    directory: Directory | None,
+    files: Mapping[str, bytes],
+    source: Material,
+) -> Iterable[tuple[str, str]]:
+    """Yield the stores that only bundles can serve; without any, the variables whose clients no store reaches."""
+    if directory:
+        paths = (f"{directory.path}/{name}" for name in files)
+        return [(path, source.failed[path]) for path in paths if path in source.failed]
+    why = source.snapshot.nowhere
+    nowhere = "no directory for override bundles is usable" + (f" ({why})" if why else "")
     overridden = [(store.path, f"{store.override}; and {nowhere}") for store in stores if store.override]
-    return overridden or [(name, nowhere) for name in variables]
+    return overridden or [(name, nowhere) for name in variables if files]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from shim import families, host, plan, reading, reconcile, sources
+from shim import application, families, host, reconcile, sources
 from shim.log import printable, say
 
 TYPE_CHECKING = False
@@ -22,9 +22,9 @@ WOULD_CHANGE = 3  # exit code
 def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now: float) -> tuple[Decision, Plan]:
     """Decide and plan without changing anything."""
     intake = sources.read(config.root, config.sources)
-    snapshot = reconcile.with_loadable_settings(host.look(config, environ, command))
+    snapshot = host.look(config, environ, command)
     decision = reconcile.decide(config, intake, snapshot, now)
-    return decision, plan.make(decision.wanted, snapshot, {})
+    return decision, reconcile.proven(decision, snapshot, {})
 
 
 def show(decision: Decision, planned: Plan, *, as_json: bool) -> None:
@@ -72,7 +72,7 @@ def note_lines(notes: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 
 def exports(config: Config, environ: Mapping[str, str]) -> str:
-    """Give the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
+    """Return the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
     paths = [f"{config.root}{each.path}/env" for each in host.look(config, environ, ()).directories if each.exists]
     newest = max(filter(os.path.isfile, paths), key=os.path.getmtime, default="")
-    return (reading.read_or_none(newest) or b"").decode("utf-8", "surrogateescape") if newest else ""
+    return application.env_file(newest) if newest else ""

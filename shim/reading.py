@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import stat
 
-LIMIT = 64 * 1024 * 1024  # bytes
+from shim import bundle
+
+LIMIT = bundle.LIMIT
+_MORE = 4096  # bytes: files of /proc have no size
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -29,7 +32,7 @@ def read(path: str, limit: int = LIMIT) -> bytes:
         _require_regular(status, path)
         if status.st_size > limit:
             raise _too_large(limit, path)
-        return _read_up_to(descriptor, limit, path)
+        return _read_up_to(descriptor, limit, path, status.st_size + _MORE)
     finally:
         os.close(descriptor)
 
@@ -66,9 +69,10 @@ def _too_large(limit: int, path: str) -> TooLargeError:
     return TooLargeError(0, f"larger than {limit} bytes", path)
 
 
-def _read_up_to(descriptor: int, limit: int, path: str) -> bytes:
+def _read_up_to(descriptor: int, limit: int, path: str, room: int) -> bytes:
+    """Read in one piece what has not grown meanwhile: joining pieces would take the memory twice."""
     pieces, size = [], 0
-    while piece := os.read(descriptor, 1 << 20):
+    while piece := os.read(descriptor, room):
         pieces.append(piece)
         size += len(piece)
         if size > limit:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shim.snapshot import Directory, Snapshot
     from shim.sources import Intake
 
-_FORMAT = b"ca-shim receipt 2"
+_FORMAT = b"ca-shim receipt 3"
 _MAX_RECEIPTS = 4
 
 
@@ -31,6 +31,7 @@ class Receipt(Record):
     key: str
     until: int
     certificates: int  # accepted
+    problems: int  # what cannot be used, and stays so while nothing changes
     variables: dict[str, str]
     stores: dict[str, str]  # the digest of every bundle by its path
 
@@ -66,13 +67,13 @@ def key(config: Config, intake: Intake, snapshot: Snapshot) -> str:
 
 
 def _pieces(config: Config, intake: Intake, snapshot: Snapshot) -> Iterator[str | bytes]:
-    yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot[4:6]))
+    yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot[4:7]))
     yield from (piece for file in intake.files for piece in file)
-    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state)
+    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state, snapshot.os.tool)
     yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
     yield from snapshot.os.blocklist
     for store in sorted(snapshot.certifi):
-        yield from (store.path, store.content, str(store.leftover))
+        yield from (store.path, store.content, store.leftover)
     for directory in snapshot.directories:
         yield from (piece for file in directory.files for piece in (directory.path, *file))
     for setting in snapshot.settings:
@@ -106,12 +107,12 @@ def read(path: str) -> tuple[Receipt, ...]:
 def _parse(lines: list[str]) -> Receipt | None:
     words = lines[0].split()
     try:
-        key, until, certificates = words[0], int(words[1]), int(words[2])
+        key, until, certificates, problems = words[0], int(words[1]), int(words[2]), int(words[3])
     except (IndexError, ValueError):
         return None
     stores = {path: found for path, _, found in (line.rpartition("=") for line in lines[1:] if line.startswith("/"))}
     named = (line.partition("=") for line in lines[1:] if line and not line.startswith("/"))
-    return Receipt(key, until, certificates, {name: value for name, _, value in named}, stores)
+    return Receipt(key, until, certificates, problems, {name: value for name, _, value in named}, stores)
 
 
 def render(newest: Receipt, others: tuple[Receipt, ...] = ()) -> bytes:
@@ -122,5 +123,5 @@ def render(newest: Receipt, others: tuple[Receipt, ...] = ()) -> bytes:
 
 def _render(receipt: Receipt) -> str:
     pairs = {**receipt.variables, **receipt.stores}
-    head = f"{receipt.key} {receipt.until} {receipt.certificates}"
+    head = f"{receipt.key} {receipt.until} {receipt.certificates} {receipt.problems}"
     return "\n".join([head, *(f"{name}={value}" for name, value in pairs.items()), ""])

@@ -6,7 +6,9 @@ that changes nothing must not pay that. The type checker sees NamedTuple; at run
 
 from __future__ import annotations
 
-__all__ = ["Note", "Record"]
+__all__ = ["Note", "Notes", "Record"]
+
+_MAX_NOTES = 200
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,3 +39,31 @@ class Note(Record):
     event: str
     details: tuple[tuple[str, object], ...] = ()
     code: int = 0
+
+
+class Notes:
+    """Notes as they come up: the first few hundred of each event, and one that says how many more there are.
+
+    A limit of what is told, not of what is read: the code of those left out stays.
+    """
+
+    def __init__(self) -> None:
+        self._told: list[Note] = []
+        self._counts: dict[str, int] = {}
+        self._codes: dict[str, int] = {}  # of what was left out
+
+    def add(self, note: Note) -> None:
+        """Add one."""
+        count = self._counts[note.event] = self._counts.get(note.event, 0) + 1
+        if count <= _MAX_NOTES:
+            self._told.append(note)
+        else:
+            self._codes[note.event] = max(self._codes.get(note.event, 0), note.code)
+
+    def all(self) -> tuple[Note, ...]:
+        """Return what is to be told."""
+        remedy = "mend what is named above, and start again"
+        rest = (
+            (event, f"{self._counts[event] - _MAX_NOTES} more lines of this kind are left out") for event in self._codes
+        )
+        return (*self._told, *(Note(e, (("reason", why), ("remedy", remedy)), self._codes[e]) for e, why in rest))

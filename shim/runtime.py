@@ -31,9 +31,12 @@ DISTRIBUTION = "anchore-ca-shim"
 
 # bin/ca-shim, and what `wrap` puts in a program's place. -ISB: neither the environment nor the working directory nor
 # site-packages of any Python is looked at, and no bytecode is written. -X utf8: glibc never loads a character set
-# converter (gconv) of the image for the sake of LANG.
+# converter (gconv) of the image for the sake of LANG. The second line is for `sh FILE` and `. FILE`, which ignore the
+# first: a shell starts the file by its path, which `wrap` fills in (a sourcing shell is replaced, as by an entrypoint
+# that ends in exec "$@"); Python sees a string.
 WRAPPER = f"""\
 #!{HOME}/bin/python3 -ISBXutf8
+'exec' '{HOME}/bin/ca-shim' "$@"
 import sys
 sys.path.append("{HOME}/site")
 from shim.cli import main

@@ -2,7 +2,7 @@
 
 As root in the image the stores are changed in place, as a start would change them; elsewhere a temporary directory
 holds override bundles and nothing of the machine is touched. The keys exist in memory only. A selftest that is killed
-leaves a CA that is in no source, so the next start removes it.
+leaves a CA that is in no source, so the next start, or selftest, removes it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from shim import bundle, clients, families, host, probe, reconcile, signals, throwaway, verify
+from shim import apply, bundle, certs, clients, families, host, probe, reconcile, signals, throwaway, verify
 from shim.answers import ABSENT, ACCEPTED, REFUSED, UNUSABLE, Answer, Server
 from shim.errors import NotUpdatedError, UsageError
 from shim.log import printable, say
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from shim.snapshot import Snapshot
 
 _SECONDS = 10.0  # a client
+_PREFIX = "ca-shim-selftest-"
+_MODE = 0o711  # of our directory: the clients' user must reach the bundles in it
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _EXPECTED = (REFUSED, ACCEPTED, REFUSED)
 
@@ -81,6 +85,7 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
     account = clients.runs_as(settings)
+    _keep_others_out(settings, environ)
     with _Interruption() as interruption, _directory(environ) as directory:
         report = _try(_bench(settings, environ, account, directory), interruption)
     say(json.dumps(document(report), indent=2) if as_json else text(report))
@@ -91,7 +96,7 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
 
 
 class Bench(Record):
-    """Where and how it is tried; `config` reads its sources from `directory` only."""
+    """Where and how it is tried; `config` has no sources."""
 
     settings: Config
     config: Config
@@ -102,16 +107,16 @@ class Bench(Record):
 
 
 def _bench(settings: Config, environ: Mapping[str, str], account: Account | None, directory: str) -> Bench:
-    """Keep what is installed now as files of ours: then nothing real comes or goes, whatever is mounted meanwhile."""
     before = host.look(settings, environ, ())
-    os.mkdir(f"{directory}/kept")
-    for number, (_, content) in enumerate(verify.installed(before)):
-        _write(f"{directory}/kept/{number}.pem", content)
     alone = not any(each.files for each in before.directories)  # else an application reads bundles of ours
-    kept = (Source(f"{directory}/kept"),)
-    config = settings._replace(sources=kept, in_place=_is_in_place(settings), alone=alone)
+    config = settings._replace(sources=(), in_place=_is_in_place(settings), alone=alone, locked=True)
     if not config.in_place:
         config = config._replace(bundle_dir=f"{directory}/bundles")
+    installed = certs.parse(verify.installed(before)).certificates
+    left = frozenset(each.sha256 for each in installed if throwaway.is_made_here(each.subject))
+    if left:  # by a selftest that was killed
+        reconcile.reconcile(config, environ, (), time.time(), may_go=left)
+        before = host.look(settings, environ, ())
     direct = {"NO_PROXY": HOST, "no_proxy": HOST}
     return Bench(settings, config, {**environ, **direct}, account, directory, before)
 
@@ -120,13 +125,30 @@ def _is_in_place(settings: Config) -> bool:
     return os.geteuid() == 0 and sys.executable.startswith(families.HOME + "/") and not settings.off
 
 
+def _keep_others_out(settings: Config, environ: Mapping[str, str]) -> None:
+    """In place: until this process ends, no other selftest runs and a start waits before it writes."""
+    directories = host.look(settings, environ, ()).directories if _is_in_place(settings) else ()
+    for directory in [each.path for each in directories if each.writable][:1]:
+        _lock(directory, "selftest", 0, "another selftest is running here: run it again when that one has ended")
+        _lock(directory, host.LOCK, apply.LOCK_SECONDS, "a start is still writing: run it again when that has ended")
+
+
+def _lock(directory: str, name: str, seconds: float, held: str) -> None:
+    try:
+        apply.lock(apply.open_lock(directory, name), seconds)
+    except apply.StoreError as error:
+        raise NotUpdatedError(held) from error
+    except OSError as error:
+        raise NotUpdatedError(f"{directory} cannot be written ({error.strerror}): make room there") from error
+
+
 def _try(bench: Bench, interruption: _Interruption) -> Report:
     trusted, unknown = throwaway.site(sends_intermediate=True), throwaway.site(sends_intermediate=False)
     with throwaway.serving([trusted.context, unknown.context]) as ports:
         found = clients.find(bench.environ, [store.path for store in bench.before.certifi])
         asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
-            first = reconcile.reconcile(bench.config, bench.environ, (), time.time())
+            first = _reconcile(bench, (), trusted.root)
             rows, outcome = _compare(bench, asking, _applied(bench.environ, first), trusted.root)
         finally:
             left = _undo(bench, trusted.root)
@@ -152,8 +174,13 @@ def _compare(bench: Bench, asking: _Asking, environ: Mapping[str, str], root: by
 def _install(bench: Bench, root: bytes) -> Outcome:
     os.mkdir(f"{bench.directory}/ca")
     _write(f"{bench.directory}/ca/ca.pem", root)
-    both = (*bench.config.sources, Source(f"{bench.directory}/ca"))
-    return reconcile.reconcile(bench.config._replace(sources=both), bench.environ, (), time.time())
+    return _reconcile(bench, (Source(f"{bench.directory}/ca"),), root)
+
+
+def _reconcile(bench: Bench, sources: tuple[Source, ...], root: bytes) -> Outcome:
+    """Install what is in `sources`; nothing real leaves a store, whatever is mounted meanwhile."""
+    config = bench.config._replace(sources=sources)
+    return reconcile.reconcile(config, bench.environ, (), time.time(), may_go=bundle.fingerprints(root))
 
 
 def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
@@ -165,7 +192,7 @@ def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
 
 def _undo(bench: Bench, root: bytes) -> tuple[str, ...]:
     """Withdraw the throwaway CA; gives the stores that are not as before."""
-    reconcile.reconcile(bench.config, bench.environ, (), time.time())
+    _reconcile(bench, (), root)
     after = host.look(bench.settings, bench.environ, ())
     return tuple(differing(bench.before, after, bundle.fingerprints(root)))
 
@@ -178,7 +205,7 @@ def differing(before: Snapshot, after: Snapshot, thrown: frozenset[str]) -> Iter
         if contents.pop(store.path, None) != store.content:
             yield store.path
     yield from contents
-    if (before.os.anchors, before.os.state) != (after.os.anchors, after.os.state):
+    if before.os.anchors != after.os.anchors or after.os.state not in (b"", before.os.state):
         yield "the operating system's anchors"
     for path in had.keys() | have.keys():
         if had.get(path) != have.get(path) or thrown & have.get(path, frozenset()):
@@ -258,7 +285,6 @@ def _directory(environ: Mapping[str, str]) -> Iterator[str]:
     if not directory:
         raise NotUpdatedError("no directory for temporary files is writable and safe: mount a tmpfs on /tmp")
     try:
-        os.chmod(directory, 0o711)  # noqa: S103 - the clients' user must reach the bundles in it
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -268,9 +294,24 @@ def _made_in(parent: str) -> str:
     if not host.is_safe_directory(parent, os.geteuid()):
         return ""
     try:
-        return tempfile.mkdtemp(prefix="ca-shim-selftest-", dir=parent)
+        _sweep(parent)
+        directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
+        apply.lock(os.open(directory, _DIRECTORY), 0)  # until this process ends
+        os.chmod(directory, _MODE)  # last: others remove what has this mode and no lock
     except OSError:
         return ""
+    return directory
+
+
+def _sweep(parent: str) -> None:
+    """Remove the directories of selftests that were killed: those that nobody holds locked any more."""
+    for path in (f"{parent}/{name}" for name in os.listdir(parent) if name.startswith(_PREFIX)):
+        with suppress(OSError, apply.StoreError):
+            status = os.lstat(path)
+            if (status.st_uid, status.st_mode) == (os.geteuid(), stat.S_IFDIR | _MODE):
+                descriptor = apply.lock(os.open(path, _DIRECTORY), 0)
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(descriptor)
 
 
 def _write(path: str, content: bytes) -> None:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from shim.writer import Owner
 
 ANCHOR_PREFIX = "ca-shim-"
-TEMPORARY = ".ca-shim-new"  # ends the name of a file that is being written
+TEMPORARY = ".ca-shim-new"  # in the name of a file that is being written
+NAMED = "CA_SHIM_CERTIFI"  # how a certifi was found that an operator has named
+SAVED = ".ca-shim-old"  # ends the name of the bundle's copy while its tool works
+PENDING = b"pending"
 
 
 class OsStore(Record):
@@ -24,17 +27,29 @@ class OsStore(Record):
     state: bytes
     blocklist: tuple[bytes, ...]
     blocked: str
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
+    tool: bytes = b""  # other bytes once the refresh tool, a program beside it or where it writes has changed
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a change was begun and not ended, so that the next start has to."""
+        return self.state.startswith(PENDING)
 
 
 class CertifiStore(Record):
-    """A certifi bundle, by its real path; `owner` writes it when it is not blocked."""
+    """A certifi bundle, by its real path; `owner` writes it when it is not blocked.
+
+    One without content cannot be read, holds nothing of its own, or is `hidden`.
+    """
 
     path: str
     found: str
     content: bytes
     owner: Owner | None
     blocked: str
-    leftover: bool  # a temporary file of a killed start lies beside it
+    leftover: str  # the temporary file of a killed start beside it, "" when there is none
+    doubtful: bool = False  # it could not be read, so a CA of ours may be in it
+    hidden: bool = False  # what its clients read is not looked at: it is inside an archive, or one too many
 
 
 class Directory(Record):
@@ -65,7 +80,9 @@ class Snapshot(Record):
     settings: tuple[Setting, ...]
     curl_needs_bundle: bool
     go_can_be_steered: bool = False  # nobody has chosen the directory that Go reads besides the bundle
+    clients: tuple[str, ...] = ()  # of what the table of variables says that a client needs: what is here
     alone: bool = True  # no application is running that reads our bundles
+    nowhere: str = ""  # why places for bundles cannot be used
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:

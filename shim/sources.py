@@ -1,11 +1,15 @@
-"""Look: read the mounted CA files. Only reads, never waits, and ends."""
+"""Look: read the mounted CA files. Only reads, never waits, and ends.
+
+Root reads what lies behind another user's directory or link with that user's eyes.
+"""
 
 from __future__ import annotations
 
 import os
+import stat
 
-from shim import families, reading
-from shim.record import Note, Record
+from shim import families, reading, writer
+from shim.record import Note, Notes, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,9 +17,9 @@ if TYPE_CHECKING:
 
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 16
-_MAX_NOTES = 20
+_KERNELS = ("/proc/self", "/sys/kernel")  # file systems with no files of anybody's
 _MOUNT = "mount a directory or a file there, or correct CA_SHIM_CERTS"
-_READABLE = "make it readable for the container's user, in Kubernetes by `defaultMode: 0444`"
+_READABLE = "make it readable for the container's user"
 _NO_MOUNTS_OF_CAS = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/", f"{families.HOME}/")
 
 
@@ -41,7 +45,7 @@ def read(root: str, sources: tuple[Source, ...]) -> Intake:
     for source in sources:
         reader.read_source(source)
     named = tuple(source.path for source in sources if source.named)
-    return Intake(tuple(reader.files), tuple(reader.notes), reader.complete, named)
+    return Intake(tuple(reader.files), reader.notes.all(), reader.complete, named)
 
 
 def elsewhere(root: str, sources: tuple[Source, ...]) -> Iterator[Note]:
@@ -63,17 +67,20 @@ class _Reader:
 
     def __init__(self, root: str) -> None:
         self.files: list[tuple[str, bytes]] = []
-        self.notes: list[Note] = []
+        self.notes = Notes()
         self.complete = True
         self._root = root
         self._budget = reading.LIMIT
         self._entries = 0
-        self._large = 0
         self._seen: set[tuple[int, int]] = set()  # directories, so that a loop of links ends
         self._top = ""
 
     def read_source(self, source: Source) -> None:
         """Read one source, a file or a directory."""
+        with writer.Seeing(self._root, source.path):
+            self._read_source(source)
+
+    def _read_source(self, source: Source) -> None:
         path = self._root + source.path
         try:
             self._top = os.path.realpath(path, strict=True)
@@ -84,11 +91,21 @@ class _Reader:
         except OSError as error:  # nobody has asked for a default place that lies out of reach
             self._unreadable(path, error, code=66 if source.named else 0)
             return
-        self._read(path, 0)
+        if _device(self._top) in map(_device, _KERNELS):
+            self._note("file.refused", path, "it leads to the kernel's own files", _MOUNT)
+        elif self._within_limits(path, 0):
+            self._read(path, 0)
+
+    def _enter(self, path: str, depth: int) -> None:
+        """Read what a directory holds; once root has become another user, that user reads all that is below."""
+        if self._within_limits(path, depth):
+            if os.geteuid() == 0 and _may_be_strangers(path):
+                with writer.Seeing(self._root, path[len(self._root) :]):
+                    self._read(path, depth)
+            else:
+                self._read(path, depth)
 
     def _read(self, path: str, depth: int) -> None:
-        if not self._within_limits(path, depth):
-            return
         try:
             if os.path.isdir(path):
                 self._read_directory(path, depth)
@@ -98,9 +115,7 @@ class _Reader:
             remedy = "mount regular files only"
             self._note("file.refused", path, "it is no regular file (a FIFO, device or socket)", remedy)
         except reading.TooLargeError:
-            self._large += 1
-            if self._large <= _MAX_NOTES:
-                self._over(path, f"with it the files have more than {reading.LIMIT >> 20} MiB")
+            self._over(path, f"with it the files have more than {reading.LIMIT >> 20} MiB")
         except OSError as error:
             self._unreadable(path, error)
 
@@ -126,7 +141,7 @@ class _Reader:
             return
         self._seen.add((status.st_dev, status.st_ino))
         for name in _names(path):
-            self._read(f"{path}/{name}", depth + 1)
+            self._enter(f"{path}/{name}", depth + 1)
 
     def _read_file(self, path: str) -> None:
         content = reading.read(path, self._budget)
@@ -139,7 +154,9 @@ class _Reader:
 
     def _unreadable(self, path: str, error: OSError, code: int = 66) -> None:
         self.complete = False
-        self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), _READABLE, code)
+        remedy = f"root reads it as its owner: make it readable for uid {os.geteuid()}" if _is_seeing() else _READABLE
+        remedy += ", in Kubernetes by `defaultMode: 0444`"
+        self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), remedy, code)
 
     def _over(self, path: str, reason: str) -> None:
         self.complete = False
@@ -147,7 +164,7 @@ class _Reader:
 
     def _note(self, event: str, path: str, reason: str, remedy: str, code: int = 0) -> None:
         details = (("file", path[len(self._root) :]), ("reason", reason), ("remedy", remedy))
-        self.notes.append(Note(event, details, code))
+        self.notes.add(Note(event, details, code))
 
 
 def _names(path: str) -> list[str]:
@@ -160,3 +177,23 @@ def _names(path: str) -> list[str]:
             if len(names) > MAX_ENTRIES:
                 break
     return sorted(names)
+
+
+def _may_be_strangers(path: str) -> bool:
+    """Return whether the way to an entry of a directory of root's may end with somebody else."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return status.st_uid != 0 or stat.S_ISLNK(status.st_mode)
+
+
+def _is_seeing() -> bool:
+    return os.getuid() == 0 != os.geteuid()
+
+
+def _device(path: str) -> int | None:
+    try:
+        return os.stat(path).st_dev
+    except OSError:
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shim import application, apply, bundle, certs, families, host, log, plan, preview, receipt, reconcile, verify
+from shim import application, bundle, certs, families, host, loading, log, plan, preview, receipt, reconcile, verify
 from shim.certs import timestamp
 from shim.errors import SourceMissingError
 from shim.record import Record
@@ -60,7 +60,8 @@ class Status(Record):
     unread: bool  # a source is missing, or part of one cannot be read
     change: str  # what makes the stores as they should be, "" when nothing does
     off: bool
-    strict: bool
+    strict: bool = False
+    uid: int = 0  # whose the bundles are
 
     @property
     def settled(self) -> bool:
@@ -107,11 +108,12 @@ def look(config: Config, environ: Mapping[str, str], now: float, *, strict: bool
         change=_change_of(config, view),
         off=config.off,
         strict=strict,
+        uid=host.uid_of_last_start(config, environ),
     )
 
 
 def _change_of(config: Config, view: View) -> str:
-    if not plan.make(view.decision.wanted, reconcile.with_loadable_settings(view.snapshot), {}).steps:
+    if not reconcile.proven(view.decision, view.snapshot, {}).steps:
         return ""
     return application.how_to_install(config, seen=application.started(config, view.snapshot))
 
@@ -138,9 +140,10 @@ def _stores(root: str, view: View) -> Iterator[Store]:
         settled=receipt.settled(view.snapshot, root),
     )
     shipped = list(_shipped(facts))
-    yield from shipped
-    yield from _chosen(facts, {store.path for store in shipped})
-    yield from _unread(facts)
+    stores = (*shipped, *_chosen(facts, {store.path for store in shipped}), *_unread(facts))
+    for store in stores:
+        stays = store.ours if view.decision.may_go is not None else _NONE
+        yield store._replace(takes=store.takes | stays)
 
 
 def _shipped(facts: _Facts) -> Iterator[Store]:
@@ -178,7 +181,7 @@ def _unread(facts: _Facts) -> Iterator[Store]:
 
 def _store(path: str, found: str, content: bytes, facts: _Facts) -> Store:
     """What was read is what is loaded: OpenSSL would wait for a FIFO, and open what has been exchanged meanwhile."""
-    return Store(path, found, content, apply.loads(content), path in facts.settled)
+    return Store(path, found, content, loading.loads(content), path in facts.settled)
 
 
 def _marked(content: bytes) -> frozenset[str]:
@@ -260,7 +263,7 @@ def _lines(status: Status) -> Iterator[str]:
     if status.session:
         yield ""
         yield f"set otherwise for the application than in this session: {', '.join(status.session)}"
-        yield f'to have them here: eval "$({families.COMMAND} env)"'
+        yield f'to have them here, as uid {status.uid}: eval "$({families.COMMAND} env)"'
     yield ""
     yield _verdict(status)
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from shim.apply import private_file
+from shim.loading import private_file
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _SECONDS = 10.0  # a connection
 HOST = "127.0.0.1"
 _LIFE = dt.timedelta(hours=1)
+_NAME = "ca-shim selftest"
 
 
 class Issued(Record):
@@ -50,7 +51,7 @@ class Site(Record):
 
 def site(*, sends_intermediate: bool) -> Site:
     """Make a throwaway CA and what a server on loopback needs that it vouches for."""
-    root = _issue(f"ca-shim selftest {secrets.token_hex(4)}", None)
+    root = _issue(f"{_NAME} {secrets.token_hex(4)}", None)
     issuer = _issue(f"{_name(root)} intermediate", root) if sends_intermediate else root
     leaf = _issue(HOST, issuer, address=HOST)
     plain = serialization.NoEncryption()
@@ -62,6 +63,11 @@ def site(*, sends_intermediate: bool) -> Site:
         file.flush()
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return Site(root.pem, context)
+
+
+def is_made_here(subject: str) -> bool:
+    """Say whether a CA is one that a selftest has made."""
+    return subject.startswith(f"CN={_NAME} ")
 
 
 def _name(issued: Issued) -> str:

@@ -179,3 +179,30 @@ def test_off_becomes_the_user_and_changes_no_store(image: str, mount: Mount) -> 
 
     assert facts(result.stdout)["uid"] == [1000, 1000]
     assert result.stdout.splitlines()[-1] == "0"
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize(
+    "words", ["{} /docker-entrypoint.sh", "cd / && {} docker-entrypoint.sh", ". /docker-entrypoint.sh"]
+)
+def test_a_shell_that_is_given_a_wrapper_starts_the_program(image: str, mount: Mount, shell: str, words: str) -> None:
+    script = f'set -- anchore-enterprise-manager --exit 3; {words.format(shell)} "$@"'
+
+    result = once(image, "-c", script, options=(f"--entrypoint=/bin/{shell}", mount.option))
+
+    assert result.status == 3
+    assert facts(result.stdout)["uid"] == [1000, 1000]
+    assert [event["changes"] for event in named(events(result.stderr), "trust.ready")][1:] == [0]
+
+
+def test_a_venv_that_only_a_script_names_is_served(image: str, mount: Mount) -> None:
+    bundle = derived.row("4.5-ubi9").bundle.replace("/home/anchore", "/srv/app")
+    make = (
+        "mkdir /srv/app && cp -a /home/anchore/venv /srv/app/ && cd /srv/app && "
+        "printf '#!/bin/bash\\nsource /srv/app/venv/bin/activate\\nexec \"$@\"\\n' > app && chmod 755 app && "
+        f'/opt/ca-shim/bin/ca-shim run -- /srv/app/app grep -c "BEGIN ca-shim" {bundle}'
+    )
+
+    result = once(image, "-c", make, options=("--entrypoint=/bin/sh", mount.option))
+
+    assert (result.stdout, result.status) == ("1\n", 0), result.stderr

@@ -10,7 +10,6 @@ import pytest
 
 from tests.lab import derived, images
 from tests.lab.docker import OWN_PREFIX
-from tests.lab.places import ROOT
 from tests.lab.shell import attempt
 from tests.lab.subject import once
 from tests.lab.wheels import fetch_runtime
@@ -24,14 +23,14 @@ _TREE = (
 @pytest.fixture(scope="module")
 def image() -> str:
     """The derived image of the newest row, by BuildKit."""
-    fetch_runtime(images.PYTHONS)
     bases = (f"PYTHON_IMAGE={images.python('3.11')}", f"ANCHORE_IMAGE={images.anchore(derived.row('4.5-ubi9'))}")
     values = [f"--build-arg={base}" for base in bases]
     said = "no docker command"
     for client in _clients():
         environment = {"DOCKER_BUILDKIT": "1"}
-        place = ("--tag", _TAG, "--file", ROOT / "Dockerfile.example", ROOT)
-        done = attempt(client, "build", *values, *place, environment=environment)
+        with derived.context(fetch_runtime(images.PYTHONS)) as place:
+            words = ("--tag", _TAG, "--file", place / "Dockerfile.example", place)
+            done = attempt(client, "build", *values, *words, environment=environment)
         if done.status == 0:
             assert "exporting to image" in done.stderr  # the words of BuildKit
             return _TAG

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import pods
+from tests.lab import derived, pods
 from tests.lab.servers import BY_CA_A, BY_CA_B
+from tests.lab.shell import run
 from tests.lab.subject import facts, fingerprints, lasting, probe_options
 
 if TYPE_CHECKING:
@@ -197,3 +198,47 @@ def test_the_ui_line_trusts_the_ca(  # noqa: PLR0913, PLR0917 - the cell and wha
 
     said = dict(line.split()[:2] for line in answers.result.stdout.splitlines())
     assert said == {"private": private, "unknown": "refused"}
+
+
+def test_the_chart_s_own_node_extra_ca_certs_of_the_ui_is_added_to(network: str, ca: Path, tmp_path: Path) -> None:
+    """`ui.ldapsRootCaCertName` is a file of `certStoreSecretName`: here CA C's, which signs no server."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "server.js").write_text(_SERVER % (BY_CA_A.https, BY_CA_B.https))
+    ui = pods.target("ui")
+    options = (
+        f"--volume={tmp_path}/server.js:/home/node/aui/build/server.js:ro",
+        f"--volume={ca}/ca-a.pem:{_CUSTOM}/ca-a.pem:ro",
+        f"--volume={ca}/ca-c.pem:{_VENDOR}/ldaps.pem:ro",
+        f"--env=NODE_EXTRA_CA_CERTS={_VENDOR}/ldaps.pem",
+    )
+
+    answers = pods.ask(ui, network, *pods.UID_1000, *pods.READ_ONLY, *options, line=_UI)
+
+    said = dict(line.split()[:2] for line in answers.result.stdout.splitlines())
+    assert said == {"private": "trusted", "unknown": "refused"}
+
+
+@pytest.fixture(scope="module")
+def kubernetes() -> str:
+    """The image that the README builds for Kubernetes."""
+    return derived.image(derived.row("4.5-ubi9"), "RUN_AS=1000")
+
+
+def test_the_user_of_the_image_for_kubernetes_is_a_number_other_than_0(kubernetes: str) -> None:
+    """The kubelet cannot tell of a name that it is not root, where `runAsNonRoot: true` is set."""
+    assert run("docker", "image", "inspect", "--format", "{{.Config.User}}", kubernetes) == "1000"
+
+
+@pytest.mark.parametrize("root", [(), pods.READ_ONLY], ids=["writable", "read-only"])
+def test_a_pod_without_run_as_user_runs_the_image_for_kubernetes_as_1000_and_trusts_the_ca(
+    network: str, ca: Path, target: pods.Target, kubernetes: str, root: tuple[str, ...]
+) -> None:
+    """As the chart's smoke-test pod."""
+    volume = f"--volume={ca}/ca-a.pem:{_CUSTOM}/ca-a.pem:ro"
+    line = f"{_UPGRADE} --exec {target.questions}"
+
+    answers = pods.ask(target, network, *pods.RESTRICTED, *root, volume, line=line, image=kubernetes)
+
+    assert facts(answers.result.stdout)["uid"] == [1000, 1000]
+    assert answers.private == target.everyone("trusted")
+    assert answers.unknown == target.everyone("refused")

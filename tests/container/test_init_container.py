@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import derived, pods
+from tests.lab import derived, pods, readme
 from tests.lab.subject import Mount, events, fingerprints, lasting, named, once, probe_options
 
 if TYPE_CHECKING:
@@ -14,11 +15,27 @@ if TYPE_CHECKING:
 
     from tests.lab.shell import Result
 
-_VARIABLES = (
-    "--env=SSL_CERT_FILE=/ca-bundles/os.pem",
-    "--env=REQUESTS_CA_BUNDLE=/ca-bundles/python.pem",
-    "--env=NODE_EXTRA_CA_CERTS=/ca-bundles/extra.pem",
+_BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_SERVICES = (
+    "analyzer",
+    "api",
+    "catalog",
+    "componentCatalog",
+    "dataSyncer",
+    "notifications",
+    "policyEngine",
+    "reports",
+    "reportsWorker",
+    "simpleQueue",
+    "ui",
 )
+_MOUNTS = {"smokeTest": True, "upgradeJob": False, "osaaMigrationJob": False}
+
+
+def _variables(component: str) -> tuple[str, ...]:
+    """What the README's values set for the containers of a component of the chart."""
+    pairs = readme.environment(readme.values("initContainers"), component)
+    return tuple(f"--env={pair['name']}={pair['value']}" for pair in pairs)
 
 
 @pytest.fixture
@@ -35,19 +52,58 @@ def _export(mount: Mount, shared: Path, user: tuple[str, ...] = pods.UID_1000) -
     return once(derived.runtime("3.11"), "export", "/ca-bundles", options=options)
 
 
-@pytest.mark.parametrize("name", ["4.5-ubi9", "ui"])
+@pytest.mark.parametrize(("name", "component"), [("4.5-ubi9", "api"), ("ui", "ui")])
 def test_every_client_of_the_vendors_own_image_trusts_what_an_init_container_exported(
-    network: str, mount: Mount, shared: Path, name: str
+    network: str, mount: Mount, shared: Path, name: str, component: str
 ) -> None:
     target = pods.target(name)
     result = _export(mount, shared)
 
-    main = (*pods.UID_1000, *pods.READ_ONLY, f"--volume={shared}:/ca-bundles:ro", *_VARIABLES)
+    main = (*pods.UID_1000, *pods.READ_ONLY, f"--volume={shared}:/ca-bundles:ro", *_variables(component))
     answers = pods.ask(target, network, *main, image=target.base)
 
     assert result.status == 0, result.stderr
     assert answers.private == target.everyone("trusted")
     assert answers.unknown == target.everyone("refused")
+
+
+@pytest.mark.parametrize("component", _MOUNTS)
+def test_a_pod_of_the_chart_where_nothing_was_exported_keeps_the_roots_that_its_image_ships(
+    network: str, shared: Path, component: str
+) -> None:
+    """The smoke-test pod runs no init container, and `wait-for-db` of two jobs has no mount."""
+    target = pods.target("4.5-ubi9")
+    mounts = (f"--volume={shared}:/ca-bundles:ro",) if _MOUNTS[component] else ()
+    options = (*pods.UID_1000, *pods.READ_ONLY, *mounts, *_variables(component))
+
+    answers = pods.ask(target, network, *options, image=target.base)
+
+    assert (answers.os_bundle, answers.python_bundle) == pods.shipped(target)
+    assert answers.private == target.everyone("refused")
+
+
+def test_node_only_warns_where_the_file_to_add_is_missing(network: str) -> None:
+    target = pods.target("ui")
+
+    answers = pods.ask(target, network, *pods.UID_1000, *pods.READ_ONLY, *_variables("smokeTest"), image=target.base)
+
+    said = answers.result.stdout
+    assert "Ignoring extra certs" in said
+    assert re.findall(r"^(trusted|refused|broken)\b", said, re.MULTILINE) == ["refused", "refused"]
+
+
+def test_every_service_of_the_chart_that_runs_anchores_image_gets_the_bundles() -> None:
+    """The chart's components are those of version 4.1.4."""
+    chart = readme.values("initContainers")
+    named = {
+        component: {each["name"] for each in readme.environment(chart, component)}
+        for component in chart
+        if "extraEnv" in chart[component]
+    }
+
+    assert tuple(named) == _SERVICES
+    assert [each for each in named.values() if each != {"NODE_EXTRA_CA_CERTS", *_BUNDLES}] == []
+    assert {each["name"] for each in readme.environment(chart)} == {"NODE_EXTRA_CA_CERTS"}
 
 
 def test_an_exported_directory_follows_the_mount(mount: Mount, ca: Path, shared: Path) -> None:

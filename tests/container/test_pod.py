@@ -14,7 +14,6 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 
 from tests.lab import derived, images, pods, readme
 from tests.lab.docker import docker
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 _Values = dict[str, Any]
 
+_WITHOUT_MOUNT = "vendors-image-without-mount"
 _LINE = "/docker-entrypoint.sh anchore-enterprise-manager service start --no-auto-upgrade apiext --exec "
 _CONTEXT = {
     "runAsUser": 1000,
@@ -84,7 +84,10 @@ def pod(podman: Callable[..., Result], ca: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module", params=["vendors-image-after-export", "derived-image"])
 def answers(request: pytest.FixtureRequest, podman: Callable[..., Result], pod: str) -> pods.Answers:
-    container = f"{pod}-{request.param}"
+    return _answers(podman, f"{pod}-{request.param}")
+
+
+def _answers(podman: Callable[..., Result], container: str) -> pods.Answers:
     podman("wait", container)
     return pods.Answers(podman("logs", container), pods.target("4.5-ubi9").clients)
 
@@ -95,6 +98,17 @@ def test_every_client_in_a_real_pod_trusts_the_config_maps_ca(answers: pods.Answ
 
 def test_every_client_in_a_real_pod_refuses_a_server_of_an_unknown_ca(answers: pods.Answers) -> None:
     assert answers.unknown == pods.target("4.5-ubi9").everyone("refused")
+
+
+def test_a_container_of_the_pod_without_the_mount_keeps_the_roots_that_its_image_ships(
+    podman: Callable[..., Result], pod: str
+) -> None:
+    """As `wait-for-db` of the chart's jobs."""
+    target = pods.target("4.5-ubi9")
+    without = _answers(podman, f"{pod}-{_WITHOUT_MOUNT}")
+
+    assert (without.os_bundle, without.python_bundle) == pods.shipped(target)
+    assert without.private == target.everyone("refused")
 
 
 def test_the_real_pod_is_as_restricted_as_it_claims(answers: pods.Answers) -> None:
@@ -136,18 +150,13 @@ def _hand_over(podman: Callable[..., Result], archive: Path) -> None:
         podman("tag", found, f"localhost/{tag}")
 
 
-def _values(key: str) -> _Values:
-    """Give the chart's values of the README's block that has this key."""
-    blocks = [yaml.safe_load(text) for text in readme.blocks("yaml")]
-    return next(block for block in blocks if key in block)
-
-
 def _pod(name: str) -> _Values:
     """What the chart makes of the README's values: its volumes, mounts, variables and init container, word for word."""
-    target, ours, init = pods.target("4.5-ubi9"), _values("ui"), _values("initContainers")
+    target, ours, init = pods.target("4.5-ubi9"), readme.values("ui"), readme.values("initContainers")
     command = {"command": ["/bin/sh", "-c"], "args": [f"touch /written; {_LINE}{target.questions}"]}
     (exporter,) = init["initContainers"]
-    main = {**command, "env": init["extraEnv"], "volumeMounts": [*init["extraVolumeMounts"], *_SCRIPTS]}
+    main = {**command, "env": readme.environment(init, "api"), "volumeMounts": [*init["extraVolumeMounts"], *_SCRIPTS]}
+    waiting = {**command, "env": readme.environment(init, "upgradeJob"), "volumeMounts": _SCRIPTS}
     wrapped = {**command, "volumeMounts": [*ours["extraVolumeMounts"], *_SCRIPTS]}
     spec = {
         "restartPolicy": "Never",
@@ -162,6 +171,7 @@ def _pod(name: str) -> _Values:
         "initContainers": [_container(derived.runtime("3.11"), exporter)],
         "containers": [
             _container(target.base, {**main, "name": "vendors-image-after-export"}),
+            _container(target.base, {**waiting, "name": _WITHOUT_MOUNT}),
             _container(target.image, {**wrapped, "name": "derived-image"}),
         ],
     }

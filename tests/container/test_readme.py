@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from tests.lab import derived, images, readme
+from tests.lab import derived, images, index, readme
 from tests.lab.docker import PREFIX, docker
 from tests.lab.places import ROOT
 from tests.lab.servers import BY_CA_A
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.lab.index import Index
     from tests.lab.readme import Command
 
 _TAG, _NAME = f"{PREFIX}/readme", "ca-shim-test-readme"
@@ -45,9 +46,10 @@ _VARYING = (
 class Clone:
     """A fresh clone with a directory `certs`, where the README's commands are executed."""
 
-    def __init__(self, directory: Path, network: str) -> None:
+    def __init__(self, directory: Path, network: str, proxy: Index) -> None:
         self.directory = directory
         self._network = network
+        self._proxy = proxy
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         """Execute a command line by a shell."""
@@ -59,6 +61,8 @@ class Clone:
         )
 
     def _adapted(self, line: str) -> str:
+        if "pip download" in line:
+            return self._proxy.adapted(line, "/src/proxy.pem")
         line = re.sub(r"\banchore-ca(?=[ :]|$)", _TAG, line)
         line = re.sub(r"\bca-shim-init\b", f"{_TAG}:init", line)
         line = re.sub(r"(--name|logs|restart|exec(?: -u anchore)?) anchore\b", rf"\1 {_NAME}", line)
@@ -96,7 +100,9 @@ def clone(network: str, ca: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     for name, value in defaults.items():
         dockerfile = re.sub(rf"^ARG {name}=.*$", f"ARG {name}={value}", dockerfile, flags=re.MULTILINE)
     (directory / "Dockerfile.example").write_text(dockerfile)
-    yield Clone(directory, network)
+    with index.running() as proxy:
+        (directory / "proxy.pem").write_bytes(proxy.ca)
+        yield Clone(directory, network, proxy)
     others = docker("ps", "--all", "--quiet", f"--filter=label={_NAME}").stdout.split()
     docker("rm", "--force", "--volumes", _NAME, *others)
 

@@ -15,10 +15,11 @@ from shim.runtime import HOME, foreign_objects
 from shim.sbom import normalised
 from tests.lab import derived, docker, images
 from tests.lab.places import ROOT
-from tests.lab.subject import once
+from tests.lab.subject import events, facts, named, once
 
 if TYPE_CHECKING:
     from tests.lab.shell import Result
+    from tests.lab.subject import Mount
 
 _Row = tuple[str, int, int, int, str]
 
@@ -171,6 +172,33 @@ def test_the_licence_of_every_component_is_there(python: str, bill: dict[str, An
     licences = derived.home(python) / "licenses"
     components = [bill["metadata"]["component"], *bill["components"]]
     assert [row["name"] for row in components if not list((licences / row["name"]).iterdir())] == []
+
+
+@pytest.fixture(scope="module")
+def twice(ca: Path) -> str:
+    """An image derived by one Python from one that was derived by another, and has a CA baked in."""
+    baked = f"{docker.OWN_PREFIX}/baked:1"
+    script = f"cp /mnt/ca-b.pem {HOME}/certs.d/"
+    settings = ('ENTRYPOINT ["/docker-entrypoint.sh"]',)
+    docker.build(baked, derived.image(derived.row("4.5-ubi9")), script, {"ca-b.pem": ca / "ca-b.pem"}, settings)
+    return derived.again(baked, _PYTHONS[-1])
+
+
+def test_of_two_derivations_the_last_one_s_files_are_there(twice: str) -> None:
+    listing = once(twice, HOME.as_posix(), "-mindepth", "1", options=("--entrypoint=find",)).stdout.splitlines()
+    mine = {path.removeprefix(f"{HOME}/") for path in listing}
+    home = derived.home(_PYTHONS[-1])
+    kept = {path for path in mine if path.partition("/")[0] in {"wrapped", "certs.d"}}
+
+    assert mine - kept == {path.relative_to(home).as_posix() for path in home.rglob("*")} - {"certs.d"}
+    assert {"certs.d/ca-b.pem", "wrapped/docker-entrypoint.sh"} < kept
+
+
+def test_of_two_derivations_the_programs_and_baked_cas_are_those_of_the_base(twice: str, mount: Mount) -> None:
+    result = once(twice, "anchore-enterprise-manager", "--exit", "7", options=(mount.option,))
+
+    assert (result.status, facts(result.stdout)["uid"]) == (7, [1000, 1000])
+    assert [event["certificates"] for event in named(events(result.stderr), "trust.ready")] == [2, 2]
 
 
 def test_the_runtime_stage_is_an_image_for_an_init_container(python: str) -> None:

@@ -118,3 +118,62 @@ def test_after_a_kill_the_next_start_removes_the_throwaway_ca(running: tuple[Row
     assert _stores(row, subject) == before
     (withdrawn,) = named(events(subject.read("/tmp/said")), "ca.withdrawn")
     assert "ca-shim selftest" in str(withdrawn)
+
+
+def test_after_a_kill_the_next_selftest_removes_all_that_was_left(running: tuple[Row, Subject]) -> None:
+    row, subject = running
+    before = _stores(row, subject)
+    subject.run("sh", "-c", _STOPPED.format(shim=_SHIM, anchors=row.anchors, signal="KILL"), user="0")
+    assert _stores(row, subject) != before
+    assert "selftest" in subject.run("ls", "/tmp", user="0").stdout
+
+    result = subject.run(_SHIM, "selftest", user="0")
+
+    assert (result.status, result.stdout.splitlines()[-1]) == (0, "good"), result.stdout
+    assert _stores(row, subject) == before
+    assert "selftest" not in subject.run("ls", "/tmp", user="0").stdout
+
+
+# Starts a selftest, waits until its CA is installed, and runs another command beside it.
+_BESIDE = """
+{shim} selftest > /tmp/first 2>&1 & started=$!
+until ls {anchors} 2> /dev/null | grep -q selftest; do sleep 0.05; kill -0 $started || exit 99; done
+{shim} {command} > /tmp/second 2>&1; second=$?
+wait $started
+echo $? $second
+"""
+
+
+def _beside(running: tuple[Row, Subject], command: str) -> tuple[str, str, str]:
+    """The exit codes of a selftest and of a command beside it, and what the two said."""
+    row, subject = running
+    script = _BESIDE.format(shim=_SHIM, anchors=row.anchors, command=command)
+    codes = subject.run("sh", "-c", script, user="0").stdout.strip()
+    return codes, subject.read("/tmp/first"), subject.read("/tmp/second")
+
+
+def test_a_second_selftest_says_that_another_runs(running: tuple[Row, Subject]) -> None:
+    row, subject = running
+    before = _stores(row, subject)
+    codes, first, second = _beside(running, "selftest")
+
+    assert (codes, first.splitlines()[-1]) == ("0 71", "good"), first
+    assert second.count("\n") == 1
+    assert "another selftest is running" in second
+    assert _stores(row, subject) == before
+
+
+def test_a_start_beside_a_selftest_waits_for_its_end(running: tuple[Row, Subject], mount: Mount, ca: Path) -> None:
+    """What it installs meanwhile stays, and the throwaway CA does not."""
+    row, subject = running
+    mount.hold(ca / "ca-a.pem", ca / "ca-b.pem")
+    codes, first, second = _beside(running, "install")
+
+    assert (codes, first.splitlines()[-1]) == ("0 0", "good"), first
+    (summary,) = named(events(second), "trust.ready")
+    assert (summary["problems"], set(dict(summary["stores"]).values())) == (0, {"in place"})  # type: ignore[call-overload]
+    assert "selftest" not in subject.run("ls", row.anchors, user="0").stdout
+    after = _stores(row, subject)
+    subject.run(_SHIM, "install", user="0")
+    assert _stores(row, subject) == after
+    assert subject.run(_SHIM, "status", user="0").status == 0

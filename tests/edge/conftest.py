@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shim import families
-from tests.edge.machine import Machine, install
+from tests.edge.machine import OS_RELEASES, Machine, install
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +35,9 @@ def place() -> Iterator[Path]:
     shutil.rmtree(directory)
 
 
-@pytest.fixture(params=families.FAMILIES, ids=lambda family: family.name)
+@pytest.fixture(params=[row for row in families.FAMILIES if row.name in OS_RELEASES], ids=lambda family: family.name)
 def family(request: pytest.FixtureRequest) -> Family:
-    """Every family in turn."""
+    """Every family that has a machine, in turn."""
     row: Family = request.param
     return row
 

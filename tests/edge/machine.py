@@ -34,6 +34,8 @@ CERTIFI = "/usr/local/lib/python3.9/site-packages/certifi/cacert.pem"
 VENV = "/home/anchore/venv"
 VENV_CERTIFI = f"{VENV}/lib/python3.9/site-packages/certifi/cacert.pem"
 PASSWD = b"root:x:0:0::/root:/bin/sh\nanchore:x:1000:1000::/home/anchore:/bin/sh\n"
+# By the name of a family: those that have a machine here. `Machine.tool` and `install` know what else differs.
+OS_RELEASES = {"rhel": b'NAME="Red Hat"\nID="rhel"\nID_LIKE="fedora"\n', "debian": b"ID=ubuntu\nID_LIKE=debian\n"}
 _BASE_FILE = "/usr/share/base.pem"
 _CALLS = "/calls"
 
@@ -44,8 +46,40 @@ root=${0%@TOOL@}
 bundle=$root@BUNDLE@
 echo "$*" >> "$root/calls"
 """
+# The hashed directory of the newer tools: emptied of links first, filled at the end, then links for compatibility.
+_UNLINK = 'cd "$root@DIRECTORY@"\nrm -f *.0 ca-shim-* compatible.crt\n'
+_MAKE = 'cat "$root@BASE@" $(ls -d $root@ANCHORS@/*.crt 2> /dev/null) > "$bundle"\n'
+_LINK = """\
+number=0
+for file in shipped*.pem $(ls -d $root@ANCHORS@/*.crt 2> /dev/null); do
+  [ "$file" = "${file##*/}" ] || cp "$file" .
+  ln -s "${file##*/}" "0000000$number.0"
+  number=$((number + 1))
+done
+"""
+_SLOWLY = """\
+for file in "$root@BASE@" $(ls -d $root@ANCHORS@/*.crt 2> /dev/null); do
+  sleep 0.01
+  cat "$file" >> "$bundle"
+done
+sleep 0.01
+"""
 TOOLS = {
-    "works": 'cat "$root@BASE@" $(ls -d $root@ANCHORS@/*.crt 2> /dev/null) > "$bundle"\n',
+    "works": _MAKE,
+    "links": _UNLINK + _MAKE + _LINK + "ln -s shipped0.pem compatible.crt\n",
+    "links without readlink": _UNLINK + _MAKE + "echo readlink: command not found >&2\nexit 127\n",
+    "links without a capability": _UNLINK + _MAKE + _LINK + "echo ln: Permission denied >&2\nexit 1\n",
+    "links nothing": _UNLINK + _MAKE,
+    "removes the links and fails": _UNLINK + "rm -f shipped*.pem\nexit 1\n",
+    "works slowly": 'rm -f "$bundle.tmp"\n'
+    + _SLOWLY.replace("$bundle", "$bundle.tmp")
+    + 'mv "$bundle.tmp" "$bundle"\n',
+    "works slowly in place": ': > "$bundle"\n' + _SLOWLY,
+    "leaves a child": _MAKE + 'sleep 600 &\necho $! > "$root/child"\n',
+    "leaves a daemon": _MAKE + "export root\nsetsid sh -c 'echo $$ > \"$root/child\"; exec sleep 600' &\n"
+    'until [ -s "$root/child" ]; do sleep 0.01; done\n',
+    "adds to a leftover": 'cat "$root@BASE@" $(ls -d $root@ANCHORS@/*.crt 2> /dev/null) >> "$bundle.new"\n'
+    'mv "$bundle.new" "$bundle"\n',
     "works and fails": 'cat "$root@BASE@" "$root@ANCHORS@"/*.crt > "$bundle"\necho "permission denied" >&2\nexit 1\n',
     "fails": "echo broken >&2\nexit 1\n",
     "does nothing": "exit 0\n",
@@ -53,6 +87,9 @@ TOOLS = {
     "removes the bundle": 'rm "$bundle"\n',
     "loses the base": 'cat "$root@ANCHORS@"/*.crt > "$bundle"\n',
     "loses one of the base": 'head -n 9 "$root@BASE@" > "$bundle"\ncat "$root@ANCHORS@"/*.crt >> "$bundle"\n',
+    "freezes the disk": 'mount -o remount,ro "$root"\n',
+    "empties the bundle and freezes the disk": ': > "$bundle"\nmount -o remount,ro "$root"\n',
+    "kills its parent": ': > "$bundle"\nkill -9 $PPID\n',
     "hangs": "sleep 600 &\nwait\n",
     "empties another output": 'cat "$root@BASE@" "$root@ANCHORS@"/*.crt > "$bundle"\n: > "$root@OUTPUT@"\n',
 }
@@ -115,8 +152,18 @@ class Machine:
         anchors = family.anchors if family is families.RHEL else os.path.dirname(family.anchors) + "/*"
         text = (_HEAD + TOOLS[behaviour]).replace("@TOOL@", family.tool).replace("@BUNDLE@", family.bundle)
         text = text.replace("@BASE@", _BASE_FILE).replace('"$root@ANCHORS@"', f"$root{anchors}")
-        text = text.replace("@ANCHORS@", anchors).replace("@OUTPUT@", (*family.outputs, "/output")[0])
+        text = text.replace("@ANCHORS@", anchors).replace("@OUTPUT@", family.outputs[0])
+        text = text.replace("@DIRECTORY@", family.directories[0])
         self.write(family.tool, text.encode(), 0o755)
+
+    def hash(self) -> str:
+        """Make the directory with hashed links that the newer tools keep; return its path."""
+        directory = self.family.directories[0]
+        for number, each in enumerate(SHIPPED):
+            self.write(f"{directory}/shipped{number}.pem", each.pem)
+            self.link(f"{directory}/0000000{number}.0", f"shipped{number}.pem")
+        self.link(f"{directory}/compatible.crt", "shipped0.pem")
+        return directory
 
     @property
     def calls(self) -> list[str]:
@@ -177,8 +224,7 @@ def _described(path: Path) -> tuple[int, int, int, bytes]:
 def install(root: Path, family: Family) -> Machine:
     """Lay a machine of this family out, with a certifi of root's and a `/run`."""
     machine = Machine(root, family)
-    os_release = {"rhel": b'NAME="Red Hat"\nID="rhel"\nID_LIKE="fedora"\n', "debian": b"ID=ubuntu\nID_LIKE=debian\n"}
-    machine.write("/etc/os-release", os_release[family.name])
+    machine.write("/etc/os-release", OS_RELEASES[family.name])
     machine.write("/etc/passwd", PASSWD)
     machine.write("/etc/group", b"root:x:0:\nanchore:x:1000:\n")
     machine.write(_BASE_FILE, BASE)
@@ -227,9 +273,10 @@ def start_and_kill(machine: Machine, steps: int, monkeypatch: pytest.MonkeyPatch
 
         return act
 
-    def lock(directory: str, take: Callable[[str], int] = apply._lock) -> int:  # noqa: SLF001 - what the kernel does
-        locks.append(take(directory))
-        return locks[-1]
+    def lock(directory: str, take: Callable[[str], tuple[int, bool]] = apply._lock) -> tuple[int, bool]:  # noqa: SLF001 - what the kernel does
+        taken = take(directory)
+        locks.append(taken[0])
+        return taken
 
     with monkeypatch.context() as patch:
         patch.setattr(apply, "_lock", lock)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import os
+import pty
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from shim.errors import NotExecutableError, NotFoundError, PrivilegeError, Unkno
 from tests.edge.machine import ANCHORE, Machine, acting, needs_root
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = needs_root
@@ -155,3 +158,53 @@ def test_a_program_that_is_not_there_is_not_found(name: str) -> None:
         execute(name)
 
     assert end.value.code == 127
+
+
+@contextmanager
+def streams(*descriptors: int | None) -> Iterator[None]:
+    """Exchange descriptors 0, 1, ... of this process; None closes one."""
+    kept = [os.dup(number) for number in range(len(descriptors))]
+    for number, descriptor in enumerate(descriptors):
+        os.close(number) if descriptor is None else os.dup2(descriptor, number)
+    try:
+        yield
+    finally:
+        for number, descriptor in enumerate(kept):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def owners_after_becoming(monkeypatch: pytest.MonkeyPatch, *descriptors: int | None) -> list[tuple[int, int]]:
+    for each in ("setgroups", "setresgid", "setresuid"):
+        monkeypatch.setattr(os, each, lambda *_: None)
+    monkeypatch.setattr(os, "setuid", _fail)
+    with streams(*descriptors):
+        become.become(USER, {})
+    status = [os.fstat(each) for each in descriptors if each is not None]
+    return [(each.st_uid, each.st_gid) for each in status]
+
+
+def test_a_pipe_is_given_away_and_a_file_is_not(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+    with open(place / "log", "wb") as log:
+        assert owners_after_becoming(monkeypatch, log.fileno(), theirs) == [(0, 0), (ANCHORE, 0)]
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_a_closed_stream_keeps_no_other_from_being_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.pipe()
+
+    assert owners_after_becoming(monkeypatch, None, theirs) == [(ANCHORE, 0)]
+    os.close(ours)
+    os.close(theirs)
+
+
+@pytest.mark.parametrize("leader", [True, False], ids=["the container's", "of a shell of root's"])
+def test_only_a_terminal_that_nobody_else_reads_is_given_away(monkeypatch: pytest.MonkeyPatch, *, leader: bool) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setattr(os, "getsid", lambda _: os.getpid() if leader else 1)
+
+    assert owners_after_becoming(monkeypatch, theirs)[0][0] == (ANCHORE if leader else 0)
+    os.close(ours)
+    os.close(theirs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shim import become, cli, probe, reconcile
+from shim import apply, become, cli, probe, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
 from tests.certificates import NOW, Issued, issue, leaf, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, acting, needs_root
@@ -508,6 +510,15 @@ def test_env_prints_what_the_last_start_left(shim: Callable[..., Any], rhel: Mac
     assert shim("env")[1] == "export NODE_EXTRA_CA_CERTS=/run/ca-shim/extra.pem\n"
 
 
+def test_env_prints_a_line_as_a_shell_reads_it(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start(BUNDLE_DIR="/run/a\u2028b")
+
+    assert shim("env", CA_SHIM_BUNDLE_DIR="/run/a\u2028b")[1] == (
+        "export NODE_EXTRA_CA_CERTS='/run/a\u2028b/extra.pem'\n"
+    )
+
+
 def test_env_prints_nothing_when_nothing_is_needed(shim: Callable[..., Any]) -> None:
     assert shim("env")[:2] == (0, "")
 
@@ -534,6 +545,31 @@ def test_export_to_a_missing_directory_fails_and_says_so(shim: Callable[..., Any
     code, _, lines = shim("export", "/absent")
 
     assert (code, lines[-1]["event"]) == (NotUpdatedError.code, "shim.failed")
+
+
+def test_export_waits_for_another_and_says_so(
+    shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = apply.lock(os.open(rhel.mkdir("/shared"), os.O_RDONLY), 0)
+    monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
+    code, _, lines = shim("export", "/shared")
+    os.close(held)
+
+    assert (code, lines[-1]["event"]) == (NotUpdatedError.code, "shim.failed")
+    assert "another export keeps writing into" in lines[-1]["reason"]
+    assert os.listdir(rhel.path("/shared")) == []
+
+
+def test_export_works_where_directories_cannot_be_locked(
+    shim: Callable[..., Any], rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, f"flock({descriptor}, {operation})")
+
+    rhel.mkdir("/shared")
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+    assert shim("export", "/shared")[0] == 0
 
 
 def test_export_changes_no_store(shim: Callable[..., Any], rhel: Machine) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import ssl
+import time
+from contextlib import suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import bundle
+from shim import bundle, loading, receipt
 from tests.certificates import Issued, intermediate, issue, leaf, pems, root
 from tests.edge.machine import BASE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, needs_root
 
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
 
 pytestmark = needs_root
 SHIPPED_IDS = {each.sha256 for each in SHIPPED}
+LOADS = int(os.environ.get("CA_SHIM_TEST_LOADS", "250"))
+KILLS = int(os.environ.get("CA_SHIM_TEST_KILLS", "15"))
 ROOTS = [root(name) for name in ("A", "B", "C", "D")]
 POOL = [
     *ROOTS,
@@ -52,7 +59,7 @@ def _shake(machine: Machine, chance: random.Random) -> dict[str, str]:
     if chance.random() < 0.1:
         machine.write(CERTIFI, machine.read(CERTIFI) + b"# END ca-shim\n")
     if chance.random() < 0.2:
-        machine.write(CERTIFI + ".ca-shim-new", b"half")
+        machine.write(CERTIFI + ".ca-shim-new-0", b"half")
     for name in ("os.pem", "extra.pem", "env", "receipt"):
         path = machine.path(f"/run/ca-shim/{name}")
         if path.exists() and chance.random() < 0.1:
@@ -154,10 +161,101 @@ def test_a_start_killed_at_any_system_call_leaves_whole_stores_and_is_made_good_
 
         assert machine.held(machine.family.bundle) == SHIPPED_IDS | _ids(after)
         assert machine.held(CERTIFI) == bundle.fingerprints(CERTIFI_BASE) | _ids(after)
-        assert [*machine.root.rglob("*.ca-shim-new")] == []
+        assert [*machine.root.rglob("*.ca-shim-new*")] == []
         before, after, call = after, before, call + 1
 
     assert call > 20
+
+
+@pytest.mark.parametrize("behaviour", ["works slowly", "works slowly in place"])
+def test_a_start_killed_at_any_moment_with_its_tool_or_without_is_made_good_by_the_next(
+    machine: Machine, behaviour: str
+) -> None:
+    a, b, c = ROOTS[:3]
+    before, after, chance = {a, b}, {b, c}, random.Random(behaviour)
+    machine.tool(behaviour)
+    machine.mount(**{each.parsed.slug: each.pem for each in before})
+    started = time.monotonic()
+    machine.start()
+    seconds = time.monotonic() - started
+    for _ in range(KILLS):
+        machine.mount(**{each.parsed.slug: each.pem for each in after})
+        _killed_after(chance.uniform(0, seconds), machine.start, with_tool=chance.random() < 0.5)
+
+        if behaviour == "works slowly":
+            assert machine.held(machine.family.bundle) >= SHIPPED_IDS
+            assert loading.loads(machine.path(machine.family.bundle).read_bytes())
+        assert machine.held(CERTIFI) - bundle.fingerprints(CERTIFI_BASE) in (_ids(before), _ids(after))
+
+        machine.start()
+
+        assert machine.held(machine.family.bundle) == SHIPPED_IDS | _ids(after)
+        assert machine.held(CERTIFI) == bundle.fingerprints(CERTIFI_BASE) | _ids(after)
+        assert machine.plan().steps == ()
+        assert [*machine.root.rglob("*.ca-shim-*")] == []
+        before, after = after, before
+
+
+@pytest.mark.parametrize("behaviour", ["works slowly", "fails"])
+def test_a_reader_finds_whole_bundles_while_twenty_starts_of_two_versions_work_at_once(
+    machine: Machine, behaviour: str
+) -> None:
+    machine.tool(behaviour)
+    machine.mount(a=ROOTS[0].pem, b=ROOTS[1].pem)
+    machine.start()
+    machine.start()
+    paths = [machine.path(path) for path in (machine.family.bundle, CERTIFI)]
+    paths += machine.path("/run/ca-shim").glob("[op]*.pem")
+    base, loads, rounds = bundle.fingerprints(CERTIFI_BASE), 0, 0
+    while loads < LOADS:
+        rounds += 1
+        machine.mount(b=ROOTS[1].pem, c=ROOTS[rounds % 2 * 2].pem)
+        children = {_started(machine, f"0.{number % 2}") for number in range(20)}
+        while children:
+            children -= {child for child in children if _has_ended_well(child)}
+            for path in paths * 10:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.load_verify_locations(path)
+                assert base <= {sha256(each).hexdigest() for each in context.get_ca_certs(binary_form=True)}
+            loads += len(paths) * 10
+
+        outcome = machine.start()
+
+        served = outcome.variables.get("SSL_CERT_FILE", machine.family.bundle)
+        assert machine.held(served) == SHIPPED_IDS | {ROOTS[1].sha256, ROOTS[rounds % 2 * 2].sha256}
+        assert machine.plan().steps == ()
+    assert len(machine.calls) < 10 * rounds
+
+
+def _started(machine: Machine, version: str) -> int:
+    child = os.fork()
+    if child == 0:
+        receipt.__version__ = version  # type: ignore[attr-defined]
+        outcome = machine.start()
+        os._exit(len(outcome.problems))
+    return child
+
+
+def _has_ended_well(child: int) -> bool:
+    ended, status = os.waitpid(child, os.WNOHANG)
+    assert status == 0
+    return ended == child
+
+
+def _killed_after(seconds: float, start: Callable[[], object], *, with_tool: bool) -> None:
+    """Start in a process that gets SIGKILL after a while; its tool gets it too, as in a container, or goes on."""
+    child = os.fork()
+    if child == 0:
+        start()
+        os._exit(0)
+    time.sleep(seconds)
+    with open(f"/proc/{child}/task/{child}/children") as file:
+        tools = [int(word) for word in file.read().split()]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with suppress(ProcessLookupError):
+        for tool in tools if with_tool else ():
+            os.killpg(tool, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("mark", [b"# END ca-shim\n", b"# BEGIN ca-shim\n"], ids=["an end", "a begin"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import families, host, interpreters
-from tests.certificates import root
+from shim import families, host, interpreters, reading, status
+from tests.certificates import NOW, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, VENV, VENV_CERTIFI, Machine, needs_root
+
+if TYPE_CHECKING:
+    from shim.reconcile import Outcome
 
 pytestmark = needs_root
 SITE = "lib/python3.9/site-packages/certifi/cacert.pem"
@@ -92,6 +96,7 @@ OURS = f"/opt/x/{SITE}"
         pytest.param(b"#! /opt/x/bin/python3.9 -I\n", id="blank and option"),
         pytest.param(b"#!/usr/bin/env python3.9\n", id="env"),
         pytest.param(b"#!/usr/bin/env -S python3.9 -I\n", id="env -S"),
+        pytest.param(b"#!/usr/bin/env -S X=1 python3.9\n", id="env -S with a variable"),
     ],
 )
 def test_the_certifi_of_the_command_s_interpreter_is_found(venv: Machine, script: bytes) -> None:
@@ -109,6 +114,37 @@ def test_a_shell_script_s_first_argument_is_looked_at(venv: Machine) -> None:
     venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
 
     assert found(venv, "/entry.sh", "program")[OURS] == "the command's interpreter"
+
+
+@pytest.mark.parametrize("command", [("/bin/sh", "-c", "program"), ("sh", "-e", "/entry.sh", "program")], ids=" ".join)
+def test_the_words_after_a_shell_are_looked_at(venv: Machine, command: tuple[str, ...]) -> None:
+    venv.write("/usr/bin/sh", b"\x7fELF", 0o755)
+    venv.write("/entry.sh", b"#!/bin/sh\n", 0o755)
+    venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
+
+    assert found(venv, *command)[OURS] == "the command's interpreter"
+
+
+def test_the_words_after_another_program_are_not_looked_at(venv: Machine) -> None:
+    venv.write("/usr/bin/program", b"#!/opt/x/bin/python3.9\n", 0o755)
+    venv.write("/usr/bin/binary", b"\x7fELF", 0o755)
+
+    assert OURS not in found(venv, "binary", "program")
+
+
+def test_how_a_known_place_was_found_is_the_nearer_way(rhel: Machine) -> None:
+    rhel.write("/usr/bin/program", b"#!/usr/local/bin/python3.9\n", 0o755)
+
+    assert found(rhel, "program") == {CERTIFI: "the command's interpreter"}
+
+
+def test_a_venv_s_interpreter_does_not_lead_to_that_of_its_base(venv: Machine) -> None:
+    for name in ("pyvenv.cfg", f"lib/python3.9/site-packages/{families.CERTIFI}"):
+        venv.write(f"/opt/y/{name}", CERTIFI_BASE)
+    venv.mkdir("/opt/y/bin")
+    venv.link("/opt/y/bin/python3", "/opt/x/bin/python3.9")
+
+    assert list(found(venv, "/opt/y/bin/python3", PATH="")) == [f"/opt/y/{SITE}", CERTIFI]
 
 
 def test_a_wrapped_program_is_looked_through(venv: Machine) -> None:
@@ -163,6 +199,273 @@ def test_a_command_without_a_python_finds_the_known_places_alone(rhel: Machine, 
     assert found(rhel, *command) == {CERTIFI: "known place"}
 
 
+@pytest.mark.parametrize(
+    "line", [b"#!/opt/x/bin/python3.9\0x -I\n", b"#!/usr/bin/env python3.9\0x\n"], ids=["path", "env"]
+)
+def test_a_first_line_ends_at_a_nul_as_for_the_kernel(venv: Machine, line: bytes) -> None:
+    venv.write("/usr/bin/program", line, 0o755)
+
+    assert found(venv, "program")[OURS] == "the command's interpreter"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(b"#!\0\n", id="NUL alone"),
+        pytest.param(b"#!/\0/opt\n", id="NUL after a slash"),
+        pytest.param(b"#!/" + b"x" * 250 + b"\n", id="a name of 250 bytes"),
+        pytest.param(b"#!/" + b"../" * 80 + b"\xff\xfe\n", id="not UTF-8"),
+        pytest.param(b"#!relative/python3\n", id="relative"),
+        pytest.param(b"#!/usr/bin/env X=1 -\n", id="env without a program"),
+        pytest.param(b"#!/usr/bin/program\n", id="itself"),
+        pytest.param(b"#!/bin/sh\n. /a\0b\n/" + b"y" * 5000 + b"\n/\xff\n/x/../../../..\n", id="an absurd script"),
+    ],
+)
+def test_no_first_line_ends_the_look(venv: Machine, line: bytes) -> None:
+    venv.write("/usr/bin/program", line, 0o755)
+    venv.link("/opt/x/bin/python3", "python3.9")
+
+    assert found(venv, "program")[OURS] == "python3 on PATH"
+
+
+def test_a_chain_of_links_without_end_does_not_end_the_look(venv: Machine) -> None:
+    for number in range(2000):
+        venv.link(f"/opt/{number}", f"{number + 1}")
+    venv.link("/opt/x/bin/python3", "python3.9")
+
+    assert found(venv, "/opt/0")[OURS] == "python3 on PATH"
+
+
+@pytest.mark.parametrize("error", [OSError, ValueError, UnicodeError])
+def test_a_search_that_fails_costs_itself_alone(
+    venv: Machine, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def head(path: str, size: int = 0) -> bytes:
+        raise error(path, size)
+
+    monkeypatch.setattr(reading, "head", head)
+    venv.write("/usr/bin/program", b"#!/opt/y/bin/python3\n", 0o755)
+
+    assert found(venv, "program", VIRTUAL_ENV="/opt/x") == {OURS: "VIRTUAL_ENV", CERTIFI: "known place"}
+
+
+def test_a_certifi_that_is_exchanged_meanwhile_costs_itself_alone(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rhel.mkdir("/home")
+    rhel.write(VENV_CERTIFI, CERTIFI_BASE, owner=ANCHORE)
+    before = {store.path: store.blocked for store in rhel.look().certifi}
+    stat = os.stat
+
+    def vanishing(path: str, **options: bool) -> os.stat_result:
+        if path == str(rhel.path(VENV_CERTIFI)) and os.geteuid() == 0:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", vanishing)
+
+    assert before == {VENV_CERTIFI: "", CERTIFI: ""}
+    assert {store.path: store.blocked for store in rhel.look(CERTIFI=f"{VENV_CERTIFI}:{CERTIFI}").certifi} == {
+        VENV_CERTIFI: "no such file or directory",
+        CERTIFI: "",
+    }
+
+
+@pytest.mark.parametrize("value", ["/opt/0", "/opt/\0"], ids=["links without end", "NUL"])
+def test_a_variable_that_cannot_be_followed_points_to_nothing(rhel: Machine, value: str) -> None:
+    rhel.mkdir("/opt")
+    for number in range(2000):
+        rhel.link(f"/opt/{number}", f"{number + 1}")
+    (setting,) = rhel.look({"SSL_CERT_FILE": value}).settings
+
+    assert (setting.origin, setting.content) == (value, None)
+
+
+# A venv that a shell script leads to
+
+
+NAMED_IN_SCRIPT = "named in a shell script"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(b"source /opt/x/bin/activate\n", id="source"),
+        pytest.param(b"set -e; . '/opt/x/bin/activate' && exec program\n", id="dot"),
+        pytest.param(b'exec "/opt/x/bin/python3.9" -m server\n', id="its Python"),
+        pytest.param(b"exec /opt/x/bin/server --all\n", id="a program of its bin"),
+        pytest.param(b"export PATH=/opt/x/bin:$PATH\n", id="PATH"),
+        pytest.param(b"VIRTUAL_ENV=/opt/x/\n", id="VIRTUAL_ENV"),
+        pytest.param(b". /opt/y/../x/bin/activate\n", id="dots"),
+        pytest.param(b"x=$(/opt/x/bin/tool)\n", id="command substitution"),
+        pytest.param(b"exec /usr/bin/outside\n", id="a program elsewhere whose interpreter it is"),
+        pytest.param(b"exec /usr/bin/inner.sh\n", id="another script"),
+        pytest.param(b". /etc/env.sh\n", id="a sourced file"),
+        pytest.param(b"source\t/etc/env.sh\n", id="a file sourced after a tab"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [("/entry.sh", "x"), ("/bin/sh", "/entry.sh"), ("sh", "-e", "-c", "/entry.sh server"), ("/usr/bin/wrapped",)],
+    ids=" ".join,
+)
+def test_a_venv_that_a_shell_script_names_is_found(venv: Machine, script: bytes, command: tuple[str, ...]) -> None:
+    venv.write("/opt/x/pyvenv.cfg", b"")
+    for name in ("/entry.sh", f"{families.WRAPPED}/usr/bin/wrapped"):
+        venv.write(name, b"#!/bin/sh\n# a comment\n" + script, 0o755)
+    venv.write("/usr/bin/wrapped", b"wrapper", 0o755)
+    venv.write("/usr/bin/sh", b"\x7fELF", 0o755)
+    venv.write("/usr/bin/inner.sh", b"#!/bin/bash\n. /opt/x/bin/activate\n", 0o755)
+    venv.write("/usr/bin/outside", b"#!/opt/x/bin/python3.9\n", 0o755)
+    venv.write("/etc/env.sh", b"PATH=/opt/x/bin:$PATH\n")
+
+    assert found(venv, *command, PATH="/usr/bin")[OURS] == NAMED_IN_SCRIPT
+
+
+def test_the_python_of_a_long_first_line_is_found(venv: Machine) -> None:
+    """As pip and conda write it when the kernel would cut the line off."""
+    venv.write("/usr/bin/program", b"#!/bin/sh\n'''exec' /opt/x/bin/python3.9 \"$0\" \"$@\"\n' '''\n", 0o755)
+
+    assert found(venv, "program", PATH="/usr/bin")[OURS] == NAMED_IN_SCRIPT
+
+
+def test_an_old_venv_is_known_by_its_activate(venv: Machine) -> None:
+    venv.write("/entry.sh", b"#!/bin/sh\n. /opt/x/bin/activate\n", 0o755)
+
+    assert found(venv, "/entry.sh", PATH="/usr/bin")[OURS] == NAMED_IN_SCRIPT
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(b'. "$HOME/opt/x/bin/activate"\n', id="a variable"),
+        pytest.param(b". opt/x/bin/activate\n", id="relative"),
+        pytest.param(b"# " + b"x" * 65536 + b"\n. /opt/x/bin/activate\n", id="past 64 KiB"),
+        pytest.param(b"".join(b"/%d\n" % n for n in range(600)) + b". /opt/x/bin/activate\n", id="after 512 paths"),
+        pytest.param(b"exec /entry.sh\n", id="itself"),
+        pytest.param(b"exec /usr/bin/bash -c x\n", id="a shell, which is no script"),
+    ],
+)
+def test_what_a_script_does_not_say_for_certain_is_not_followed(venv: Machine, script: bytes) -> None:
+    venv.write("/opt/x/pyvenv.cfg", b"")
+    venv.write("/usr/bin/bash", b"\x7fELF\0/opt/x/bin/activate\0", 0o755)
+    venv.write("/entry.sh", b"#!/bin/sh\n" + script, 0o755)
+
+    assert OURS not in found(venv, "/entry.sh", PATH="/usr/bin")
+
+
+@pytest.mark.parametrize(("scripts", "followed"), [(16, True), (17, False)])
+def test_a_chain_of_scripts_is_followed_up_to_a_limit(venv: Machine, scripts: int, *, followed: bool) -> None:
+    for number in range(1, scripts):
+        venv.write(f"/{number}", b"#!/bin/sh\nexec /%d\n" % (number + 1), 0o755)
+    venv.write(f"/{scripts}", b"#!/bin/sh\n. /opt/x/bin/activate\n", 0o755)
+
+    assert (OURS in found(venv, "/1", PATH="/usr/bin")) == followed
+
+
+def test_the_command_s_own_interpreter_comes_before_what_its_script_names(venv: Machine) -> None:
+    venv.write("/entry.sh", b"#!/bin/sh\n. /opt/x/bin/activate\n", 0o755)
+    venv.write(f"/opt/y/{SITE}", CERTIFI_BASE)
+    venv.write("/usr/bin/program", b"#!/opt/y/bin/python3\n", 0o755)
+
+    assert list(found(venv, "/entry.sh", "program"))[:2] == [f"/opt/y/{SITE}", OURS]
+
+
+def test_a_start_serves_the_venv_of_a_shell_script_as_its_owner(rhel: Machine) -> None:
+    rhel.mkdir("/srv")
+    for path in ("/srv/app/venv/pyvenv.cfg", f"/srv/app/venv/{SITE}"):
+        rhel.write(path, CERTIFI_BASE, owner=ANCHORE)
+    rhel.write("/entry.sh", b"#!/bin/sh\n. /srv/app/venv/bin/activate\nexec server\n", 0o755)
+    rhel.mount(a=root("A").pem)
+    rhel.start(command=("/entry.sh",))
+
+    assert root("A").sha256 in rhel.held(f"/srv/app/venv/{SITE}")
+    assert rhel.path(f"/srv/app/venv/{SITE}").stat().st_uid == ANCHORE
+
+
+# What is found and is not served in place
+
+
+def notes(outcome: Outcome) -> list[tuple[str, object, object]]:
+    """Give event, store and reason of every note about a store."""
+    details = [(note.event, dict(note.details)) for note in outcome.notes]
+    return [(event, each["store"], each["reason"]) for event, each in details if event.startswith("store.")]
+
+
+EGG = "/usr/lib/python3/site-packages/certifi-2021.5.30-py3.9.egg"
+
+
+def test_a_certifi_inside_an_archive_is_named_once_and_served_by_override(rhel: Machine) -> None:
+    rhel.write(EGG, b"PK\x03\x04rest", 0o644)
+    rhel.write(EGG.replace(".egg", "-nspkg.pth"), b"import sys\n")
+    rhel.mount(a=root("A").pem)
+    first, second = rhel.start(), rhel.start()
+
+    assert notes(first) == [("store.overridden", EGG, "it is inside an archive, which is not changed: unpack it")]
+    assert notes(second) == []
+    assert root("A").sha256 in rhel.held(second.variables["REQUESTS_CA_BUNDLE"])
+    assert rhel.read(EGG) == b"PK\x03\x04rest"
+    assert rhel.read(EGG.replace(".egg", "-nspkg.pth")) == b"import sys\n"
+
+
+def test_a_certifi_inside_an_archive_makes_no_status_bad(rhel: Machine) -> None:
+    rhel.write(EGG, b"PK\x03\x04rest", 0o644)
+
+    assert status.look(rhel.config(), {}, NOW).code == status.WELL
+
+
+def test_more_certifi_than_are_looked_at_are_named(rhel: Machine) -> None:
+    for number in range(40):
+        rhel.write(f"/usr/lib/python3.{number}/site-packages/certifi/cacert.pem", CERTIFI_BASE)
+    rhel.mount(a=root("A").pem)
+    outcome = rhel.start()
+    ((event, _, reason),) = notes(outcome)
+
+    assert (event, str(reason).partition(",")[0]) == ("store.overridden", "more than 32 certifi were found")
+    assert len([path for path, how in outcome.stores if how == "in place"]) == 33  # the system's, too
+    assert root("A").sha256 in rhel.held(outcome.variables["REQUESTS_CA_BUNDLE"])
+    assert notes(rhel.start()) == []
+
+
+def test_as_many_certifi_as_are_looked_at_are_all_served(rhel: Machine) -> None:
+    for number in range(31):
+        rhel.write(f"/usr/lib/python3.{number}/site-packages/certifi/cacert.pem", CERTIFI_BASE)
+    rhel.mount(a=root("A").pem)
+
+    assert notes(rhel.start()) == []
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "/empty", "/absent", "/etc"])
+def test_a_named_file_that_is_no_certifi_is_a_warning_and_left_alone(rhel: Machine, name: str) -> None:
+    rhel.write("/empty", b"")
+    rhel.mount(a=root("A").pem)
+    before = {path: rhel.read(path) for path in ("/etc/passwd", "/empty")}
+    outcome = rhel.start(CERTIFI=name)
+
+    assert [(event, store) for event, store, _ in notes(outcome)] == [("store.failed", name)]
+    assert {path: rhel.read(path) for path in before} == before
+    assert root("A").sha256 in rhel.held(outcome.variables["REQUESTS_CA_BUNDLE"])
+
+
+def test_a_certifi_whose_roots_are_gone_is_served_in_place(rhel: Machine) -> None:
+    """An override would start from the system's roots, which whoever emptied it does not trust."""
+    rhel.write(CERTIFI, b"# no root\n")
+    rhel.mount(a=root("A").pem)
+    rhel.start()
+
+    assert rhel.held(CERTIFI) == {root("A").sha256}
+
+
+def test_our_block_makes_no_certifi_of_another_file(rhel: Machine) -> None:
+    rhel.mount(a=root("A").pem)
+    rhel.start()
+    block = rhel.read(CERTIFI).removeprefix(CERTIFI_BASE)
+    rhel.write("/etc/issue", b"Welcome\n" + block)
+    (store,) = rhel.look(CERTIFI="/etc/issue").certifi
+
+    assert (store.content, store.blocked) == (b"", "it holds no certificate")
+
+
 def test_nothing_of_the_application_s_is_executed(rhel: Machine) -> None:
     rhel.mkdir("/home")
     script = f"#!/bin/sh\ntouch {rhel.root}/executed\n".encode()
@@ -206,3 +509,29 @@ def test_why_a_store_cannot_be_changed_is_said(rhel: Machine, missing: str, monk
         reason = "/etc/pki/ca-trust/source/anchors is not writable"
 
     assert rhel.look().os.blocked == reason
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["../../secret.pem", "../../secrets"], ids=["file", "directory"])
+def test_a_variable_shows_root_no_more_than_the_owner_of_its_path_could_see(rhel: Machine, target: str) -> None:
+    rhel.write("/secret.pem", root("Secret").pem, 0o600)
+    rhel.write("/secrets/ca.pem", root("Secret").pem)
+    rhel.path("/secrets").chmod(0o700)
+    rhel.mkdir("/home/anchore", owner=ANCHORE)
+    rhel.link("/home/anchore/chosen", target, owner=ANCHORE)
+    rhel.write("/home/anchore/own.pem", root("Own").pem, 0o600, ANCHORE)
+    environ = {"REQUESTS_CA_BUNDLE": "/home/anchore/chosen", "SSL_CERT_FILE": "/home/anchore/own.pem"}
+    found = {each.name: each.content for each in rhel.look(environ).settings}
+
+    assert not found["REQUESTS_CA_BUNDLE"]
+    assert found["SSL_CERT_FILE"] == root("Own").pem
+
+
+@needs_root
+def test_a_certifi_behind_a_planted_link_shows_root_no_more_than_its_owner_could_see(rhel: Machine) -> None:
+    rhel.write("/secret.pem", root("Secret").pem, 0o600)
+    rhel.mkdir("/home/anchore", owner=ANCHORE)
+    rhel.link("/home/anchore/cacert.pem", "../../secret.pem", owner=ANCHORE)
+    (store,) = rhel.look(CERTIFI="/home/anchore/cacert.pem").certifi
+
+    assert (store.content, store.blocked) == (b"", "it cannot be read")

@@ -264,6 +264,44 @@ def test_freshclam_gets_the_variable_of_curl(rhel: Machine) -> None:
     assert "CURL_CA_BUNDLE" in rhel.start().variables
 
 
+SITE = os.path.dirname(os.path.dirname(CERTIFI))
+OF_CLIENTS = {
+    "git": ("GIT_SSL_CAINFO", "/usr/bin/git", SHIPPED_IDS),
+    "httplib2": ("HTTPLIB2_CA_CERTS", f"{SITE}/httplib2/__init__.py", CERTIFI_IDS),
+    "grpc": ("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", f"{SITE}/grpc/__init__.py", SHIPPED_IDS),
+    "grpc in lib64": (
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        f"{SITE}/grpc/__init__.py".replace("/lib/", "/lib64/"),
+        SHIPPED_IDS,
+    ),
+}
+
+
+@pytest.mark.parametrize(("variable", "program", "roots"), OF_CLIENTS.values(), ids=list(OF_CLIENTS))
+def test_a_client_that_is_here_gets_its_variable(
+    machine: Machine, variable: str, program: str, roots: frozenset[str]
+) -> None:
+    machine.mount(a=A.pem)
+    without = start(machine).variables
+    machine.write(program, b"")
+    outcome = start(machine)
+
+    assert (variable in without, outcome.remembered) == (False, False)
+    assert machine.held(outcome.variables[variable]) == roots | {A.sha256}
+    assert start(machine).remembered
+
+
+def test_in_place_only_a_client_with_roots_of_its_own_gets_its_variable(rhel: Machine) -> None:
+    for _, program, _ in OF_CLIENTS.values():
+        rhel.write(program, b"")
+    rhel.mount(a=A.pem)
+    variables = rhel.start().variables
+
+    assert set(variables) == {"NODE_EXTRA_CA_CERTS", "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}
+    assert rhel.held(variables["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"]) == SHIPPED_IDS | {A.sha256}
+    assert rhel.plan().steps == ()
+
+
 # Directories
 
 
@@ -387,7 +425,7 @@ def test_a_lock_that_is_held_for_too_long_leads_to_an_override_elsewhere(
 ) -> None:
     rhel.mount(a=A.pem)
     rhel.mkdir("/run/ca-shim")
-    held = apply._lock(str(rhel.path("/run/ca-shim")))  # noqa: SLF001 - another start
+    held, _ = apply._lock(str(rhel.path("/run/ca-shim")))  # noqa: SLF001 - another start
     monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
     outcome = rhel.start()
     os.close(held)
@@ -460,7 +498,7 @@ def test_what_lies_planted_at_the_temporary_name_is_not_written_to(rhel: Machine
     rhel.mkdir("/home")
     rhel.write(VENV_CERTIFI, CERTIFI_BASE, owner=ANCHORE)
     victim = rhel.write("/etc/victim", b"victim")
-    name = VENV_CERTIFI + ".ca-shim-new"
+    name = VENV_CERTIFI + ".ca-shim-new-0"
     if kind == "link":
         rhel.link(name, "../" * 8 + "etc/victim", owner=ANCHORE)
     elif kind == "directory":
@@ -522,3 +560,13 @@ def test_a_self_signed_leaf_is_trusted_by_requests_and_told_about(rhel: Machine)
     assert odd.sha256 in rhel.held(CERTIFI)
     assert "certificate.warning" in [note.event for note in outcome.notes]
     assert pems(odd) not in rhel.read(rhel.family.bundle)
+
+
+@pytest.mark.parametrize("mode", [0o1755, 0o2755, 0o4755], ids=oct)
+def test_a_directory_with_a_special_mode_is_not_used(rhel: Machine, mode: int) -> None:
+    """What is made in one that is setgid belongs to that group."""
+    rhel.mkdir("/tmp/ca-shim-1000", owner=ANCHORE).chmod(mode)
+    rhel.mkdir("/dev/shm", 0o1777)
+    rhel.mount(a=A.pem)
+
+    assert start(rhel).variables["NODE_EXTRA_CA_CERTS"] == "/dev/shm/ca-shim-1000/extra.pem"

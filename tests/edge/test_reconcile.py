@@ -147,10 +147,10 @@ def test_without_any_certificate_nothing_is_touched(machine: Machine) -> None:
 
 def test_mounted_files_without_a_usable_certificate_change_nothing(machine: Machine) -> None:
     machine.mount(a=b"hello", b=leaf().pem, c=A.key_pem, d=issue(ends=-1).pem, e=b"")
-    before = machine.tree(but=())
+    before = machine.tree(but=("receipt", "ca-shim"))
     outcome = machine.start()
 
-    assert (machine.tree(but=()), outcome.variables) == (before, {})
+    assert (machine.tree(but=("receipt", "ca-shim")), outcome.variables) == (before, {})
     assert sorted(events(outcome)) == sorted(
         ["file.refused", "certificate.skipped", "key.ignored", "certificate.skipped", "file.refused", "source.unusable"]
     )
@@ -399,7 +399,7 @@ def test_a_half_written_file_of_a_killed_start_is_gone_after_the_next(machine: M
     machine.mount(a=A.pem)
     machine.start()
     anchor = f"{machine.family.anchors}/ca-shim-a-{A.sha256[:12]}.crt"
-    half = machine.write((anchor if name == "anchor" else name) + ".ca-shim-new", b"half")
+    half = machine.write((anchor if name == "anchor" else name) + ".ca-shim-new-0", b"half")
     machine.start()
 
     assert not half.exists()
@@ -465,11 +465,42 @@ def test_a_receipt_with_odd_content_is_no_receipt_and_no_bug(rhel: Machine, cont
     assert not rhel.start().remembered
 
 
-def test_a_start_with_problems_leaves_no_receipt(rhel: Machine) -> None:
+def test_what_cannot_be_used_is_remembered_as_any_other_verdict(rhel: Machine) -> None:
     rhel.mount(a=A.pem, bad=A.pem[:200])
+    first = rhel.start()
+    again = rhel.start()
+
+    assert (again.remembered, again.known_problems) == (True, len(first.problems) == 1)
+
+
+@pytest.mark.parametrize("content", [A.key_pem, leaf().pem + leaf().key_pem, A.pem[:200]], ids=["key", "both", "cut"])
+def test_files_without_any_ca_are_remembered(rhel: Machine, content: bytes) -> None:
+    rhel.mount(a=content)
     rhel.start()
 
-    assert not rhel.start().remembered
+    assert rhel.start().remembered
+
+
+def test_what_cannot_be_used_is_fatal_at_every_start_where_problems_are(rhel: Machine) -> None:
+    rhel.mount(a=A.pem, bad=A.pem[:200])
+    rhel.start(ON_ERROR="stop")
+
+    assert [note.code for note in rhel.start(ON_ERROR="stop").problems] == [65]
+
+
+def test_a_store_that_failed_is_tried_again_at_the_next_start(rhel: Machine) -> None:
+    rhel.path("/run").chmod(0o777)
+    rhel.path("/tmp").chmod(0o777)
+    rhel.mount(a=A.pem)
+    rhel.start()
+
+    assert [note.code for note in rhel.start().problems] == [71]
+
+
+def test_a_remembered_source_without_files_makes_no_directory(rhel: Machine) -> None:
+    rhel.start(CERTS="/custom-certs")
+
+    assert not rhel.path("/run/ca-shim").exists()
 
 
 def test_another_bundle_directory_is_noticed(rhel: Machine) -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from shim import apply
 from tests.certificates import pems, root
 from tests.edge.machine import BASE, CERTIFI, SHIPPED, Machine, needs_root
+
+if TYPE_CHECKING:
+    from shim.record import Note
 
 pytestmark = needs_root
 A, B = root("A"), root("B")
@@ -47,10 +52,38 @@ def test_a_bad_refresh_is_no_problem_when_an_override_serves_the_store(bad: Mach
     assert bad.start().problems == ()
 
 
-def test_a_bad_refresh_is_told_in_one_line(bad: Machine) -> None:
-    told = [note for note in bad.start().notes if dict(note.details).get("store") == bad.family.bundle]
+@pytest.mark.parametrize("behaviour", BAD)
+def test_a_bad_refresh_is_told_in_one_line(machine: Machine, behaviour: str) -> None:
+    machine.tool(behaviour)
+    machine.mount(a=A.pem)
 
-    assert [note.event for note in told] == ["store.overridden"]
+    assert [note.event for note in _told(machine)] == [
+        "store.overridden" if behaviour == "does nothing" else "store.failed"
+    ]
+
+
+def _told(machine: Machine) -> list[Note]:
+    """Start, and return what is told of the store."""
+    return [note for note in machine.start().notes if dict(note.details).get("store") == machine.family.bundle]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [
+        ("fails", "its tool failed: @TOOL@ did not bring the bundle up to date (exit 1 broken)"),
+        ("does nothing", "its tool leaves certificates out (exit 0)"),
+        ("loses the base", "its tool failed: @TOOL@ lost 4 certificates of the base (exit 0)"),
+    ],
+)
+def test_the_reason_is_what_the_tool_did_and_said_at_every_start(machine: Machine, behaviour: str, reason: str) -> None:
+    machine.tool(behaviour)
+    machine.mount(a=A.pem)
+    reasons = []
+    for _ in range(2):
+        reasons += [dict(note.details)["reason"] for note in _told(machine)]
+        machine.path("/run/ca-shim/receipt").unlink()
+
+    assert reasons == [reason.replace("@TOOL@", machine.family.tool)] * 2
 
 
 def test_a_bad_refresh_is_not_repeated_for_the_same_input(bad: Machine) -> None:
@@ -131,6 +164,181 @@ def test_a_tool_that_fails_although_the_bundle_is_right_has_worked(machine: Mach
     assert (dict(outcome.stores)[machine.family.bundle], outcome.problems) == ("in place", ())
 
 
+def test_a_tool_that_failed_is_tried_again_once_it_was_repaired(bad: Machine) -> None:
+    bad.start()
+    bad.tool("works")
+    outcome = bad.start()
+
+    assert (dict(outcome.stores)[bad.family.bundle], bad.plan().steps) == ("in place", ())
+    assert bad.held(bad.family.bundle) == SHIPPED_IDS | {A.sha256}
+
+
+def test_a_tool_that_failed_is_tried_again_once_a_program_that_it_calls_is_there(machine: Machine) -> None:
+    machine.tool("fails")
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.write("/usr/bin/readlink", b"")
+    machine.start()
+
+    assert len(machine.calls) == 2
+
+
+def test_a_withdrawal_that_the_tool_failed_at_is_done_once_the_tool_was_repaired(machine: Machine) -> None:
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.tool("fails")
+    machine.mount()
+    machine.start()
+    machine.tool("works")
+    machine.start()
+
+    assert machine.held(machine.family.bundle) == SHIPPED_IDS
+
+
+def test_a_withdrawn_ca_that_a_failing_tool_never_installed_needs_no_override(machine: Machine) -> None:
+    machine.tool("fails")
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.mount()
+
+    assert "SSL_CERT_FILE" not in machine.start().variables
+
+
+def test_a_withdrawn_ca_that_the_system_ships_meanwhile_is_no_failure(machine: Machine) -> None:
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.write("/usr/share/base.pem", BASE + A.pem)
+    machine.tool("works and fails")
+    machine.write(f"{machine.family.anchors}/another.crt", B.pem)
+    machine.mount()
+    outcome = machine.start()
+
+    assert [note.event for note in outcome.notes if note.event.startswith("store.")] == []
+    assert machine.held(machine.family.bundle) == SHIPPED_IDS | {A.sha256, B.sha256}
+
+
+def _directory(machine: Machine) -> dict[str, tuple[int, int, int, bytes]]:
+    """Return the hashed directory without the bundle, which Debian keeps there."""
+    start = machine.family.directories[0].lstrip("/")
+    return {
+        path: what
+        for path, what in machine.tree().items()
+        if path.startswith(start) and path != machine.family.bundle.lstrip("/")
+    }
+
+
+@pytest.mark.parametrize("behaviour", ["links without readlink", "links nothing", "removes the links and fails"])
+def test_what_a_failed_refresh_takes_from_a_hashed_directory_is_put_back(machine: Machine, behaviour: str) -> None:
+    machine.path(machine.hash()).chmod(0o555)
+    before = _directory(machine)
+    machine.tool(behaviour)
+    machine.mount(a=A.pem)
+    outcome = machine.start()
+
+    assert dict(outcome.stores)[machine.family.bundle] == "override"
+    assert _directory(machine) == before
+
+
+def test_a_ca_that_only_the_bundle_got_is_served_by_override(machine: Machine) -> None:
+    machine.hash()
+    machine.tool("links without readlink")
+    machine.mount(a=A.pem)
+    outcome = machine.start()
+
+    assert machine.held(outcome.variables["SSL_CERT_FILE"]) == SHIPPED_IDS | {A.sha256}
+    assert "(exit 127 readlink: command not found)" in str(outcome.notes)
+
+
+def test_a_tool_that_fails_after_its_work_is_done_has_worked_and_what_it_took_is_put_back(machine: Machine) -> None:
+    directory = machine.hash()
+    machine.tool("links without a capability")
+    machine.mount(a=A.pem)
+    outcome = machine.start()
+
+    assert dict(outcome.stores)[machine.family.bundle] == "in place"
+    assert {note.event for note in outcome.notes} == {"ca.installed"}
+    assert machine.path(f"{directory}/compatible.crt").is_symlink()
+
+
+def test_a_hashed_directory_that_is_not_the_tools_own_is_not_judged(machine: Machine) -> None:
+    machine.path(f"{machine.hash()}/00000003.0").unlink()
+    machine.mount(a=A.pem)
+
+    assert dict(machine.start().stores)[machine.family.bundle] == "in place"
+
+
+@pytest.mark.parametrize("behaviour", ["links", "links without a capability"])
+def test_what_a_tool_removes_with_a_withdrawn_ca_is_not_put_back(machine: Machine, behaviour: str) -> None:
+    directory = machine.hash()
+    machine.tool("links")
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.tool(behaviour)
+    machine.mount()
+    machine.start()
+
+    assert [*machine.path(directory).glob("ca-shim-*")] == []
+    assert {path.name for path in machine.path(directory).glob("*.0")} == {f"0000000{number}.0" for number in range(4)}
+
+
+def test_what_a_killed_tool_left_is_not_added_to(debian: Machine) -> None:
+    debian.tool("adds to a leftover")
+    debian.write(debian.family.leftovers[0], B.pem + A.pem[:99])
+    debian.mount(a=A.pem)
+    debian.start()
+
+    assert debian.held(debian.family.bundle) == SHIPPED_IDS | {A.sha256}
+
+
+def test_a_bundle_that_a_killed_tool_has_broken_is_restored_although_the_tool_fails(machine: Machine) -> None:
+    machine.tool("kills its parent")
+    machine.mount(a=A.pem)
+    killed = os.fork()
+    if killed == 0:
+        machine.start()
+    os.waitpid(killed, 0)
+    broken = machine.read(machine.family.bundle)
+    machine.tool("fails")
+    outcome = machine.start()
+
+    assert (broken, machine.read(machine.family.bundle)) == (b"", BASE)
+    assert machine.held(outcome.variables["SSL_CERT_FILE"]) == SHIPPED_IDS | {A.sha256}
+
+
+def test_after_a_refresh_no_copy_of_the_bundle_is_left(machine: Machine) -> None:
+    for behaviour in ("works", "fails", "empties the bundle"):
+        machine.tool(behaviour)
+        machine.mount(a=A.pem, **{behaviour[:1]: B.pem})
+        machine.start()
+
+        assert [*machine.root.rglob("*.ca-shim-old")] == []
+
+
+def test_a_bundle_that_was_put_back_has_its_mode(machine: Machine) -> None:
+    machine.path(machine.family.bundle).chmod(0o444)
+    machine.tool("removes the bundle")
+    machine.mount(a=A.pem)
+    machine.start()
+
+    assert machine.path(machine.family.bundle).stat().st_mode & 0o7777 == 0o444
+
+
+@pytest.mark.parametrize("behaviour", ["leaves a child", "leaves a daemon"])
+def test_a_start_waits_for_the_tool_and_not_for_a_child_with_its_output(machine: Machine, behaviour: str) -> None:
+    machine.tool(behaviour)
+    machine.mount(a=A.pem)
+    started = time.monotonic()
+    outcome = machine.start()
+    child = int(machine.read("/child"))
+    alive = _is_alive(child)
+    if behaviour == "leaves a daemon":
+        os.kill(child, signal.SIGKILL)
+
+    assert time.monotonic() - started < 10
+    assert dict(outcome.stores)[machine.family.bundle] == "in place"
+    assert alive == (behaviour == "leaves a daemon")
+
+
 def test_another_output_of_the_tool_that_was_emptied_is_put_back(rhel: Machine) -> None:
     rhel.tool("empties another output")
     rhel.mount(a=A.pem)
@@ -167,18 +375,21 @@ def test_the_children_of_a_tool_that_hangs_are_killed_with_it(rhel: Machine) -> 
     path.write_text(path.read_text().replace("sleep 600 &", 'sleep 600 &\necho $! > "$root/child"\n'))
     rhel.mount(a=A.pem)
     rhel.start()
-    child = int(rhel.read("/child"))
-    for _ in range(100):
-        if not os.path.exists(f"/proc/{child}") or "Z" in _state(child):
-            break
+
+    assert not _is_alive(int(rhel.read("/child")))
+
+
+def _is_alive(process: int) -> bool:
+    """Say whether a process goes on, and not only until a signal has reached it."""
+    for _ in range(10):
+        try:
+            with open(f"/proc/{process}/status") as file:
+                if "Z" in next(line for line in file if line.startswith("State")):
+                    return False
+        except OSError:
+            return False
         time.sleep(0.02)
-
-    assert not os.path.exists(f"/proc/{child}") or "Z" in _state(child)
-
-
-def _state(process: int) -> str:
-    with open(f"/proc/{process}/status") as file:
-        return next(line for line in file if line.startswith("State"))
+    return True
 
 
 def test_a_tool_that_is_no_program_leads_to_an_override(machine: Machine) -> None:
@@ -230,7 +441,9 @@ def test_the_tool_gets_a_clean_environment_an_empty_input_and_a_usual_umask(
     ],
 )
 def test_what_a_tool_said_is_kept_for_the_error(script: str, said: str) -> None:
-    assert apply.run(["/bin/sh", "-c", script], 10).replace("\0", "\\x00") == said
+    worked, text = apply.run(["/bin/sh", "-c", script], 10)
+
+    assert (worked, text.replace("\0", "\\x00")) == (said.startswith("exit 0"), said)
 
 
 def test_the_lost_certificates_are_counted_in_the_reason(machine: Machine) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from shim import reading, sources
 from shim.sources import Intake, Source
-from tests.edge.machine import SOMEBODY, acting, needs_root
+from tests.edge.machine import ANCHORE, SOMEBODY, acting, needs_root
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MOUNT = "/custom-certs"
@@ -202,7 +203,160 @@ def test_a_source_below_a_directory_that_cannot_be_entered_is_unreadable(place: 
     assert (events(intake), intake.complete) == ([("source.unreadable", 0)], False)  # nobody has named it
 
 
+# Root's eyes
+
+CERTS = "/home/anchore/certs"
+SECRET = "secret-name.pem"
+
+
+def _owned(path: Path, uid: int, mode: int) -> Path:
+    os.chown(path, uid, uid, follow_symlinks=False)
+    if not path.is_symlink():
+        path.chmod(mode)
+    return path
+
+
+@pytest.fixture
+def home(place: Path) -> Path:
+    """A home of the application's user, beside a directory and a file that root alone can read."""
+    for name in ("root", "home", "home/anchore"):
+        (place / name).mkdir()
+    (place / "root" / SECRET).write_bytes(b"secret")
+    (place / "root.pem").write_bytes(b"secret")
+    _owned(place / "root", 0, 0o700)
+    _owned(place / "root.pem", 0, 0o600)
+    return _owned(place / "home" / "anchore", ANCHORE, 0o755)
+
+
+def _linked(*links: tuple[str, str]) -> Callable[[Path], None]:
+    """Plant links below the home directory, and the directories that they lie in."""
+
+    def plant(home: Path) -> None:
+        for name, target in links:
+            if not (home / name).parent.exists():
+                (home / name).parent.mkdir()
+                _owned((home / name).parent, ANCHORE, 0o755)
+            (home / name).symlink_to(target)
+            _owned(home / name, ANCHORE, 0)
+
+    return plant
+
+
+PLANTED = [
+    pytest.param(_linked(("certs", "../../root")), id="the source leads to a directory of root's"),
+    pytest.param(_linked(("certs", f"../../root/{SECRET}")), id="the source leads to a file of root's"),
+    pytest.param(_linked(("certs", "other"), ("other", "../../root")), id="by way of another link"),
+    pytest.param(_linked(("certs/a.pem", "../../../root.pem")), id="a link in it leads to a file of root's"),
+    pytest.param(_linked(("certs/a", "../../../root")), id="a link in it leads to a directory of root's"),
+    pytest.param(_linked(("certs", "../../root.pem/")), id="a file as a directory"),
+]
+
+
+@needs_root
+@pytest.mark.parametrize("plant", PLANTED)
+def test_a_link_of_another_user_shows_root_no_more_than_that_user_could_see(
+    place: Path, home: Path, plant: Callable[[Path], None]
+) -> None:
+    plant(home)
+    intake = read(place, CERTS)
+
+    assert (intake.files, len(intake.notes), os.geteuid()) == ((), 1, 0)
+    assert "secret" not in repr(intake)
+
+
+@needs_root
+def test_a_link_of_another_user_in_a_directory_of_root_s_is_followed_as_that_user(place: Path, home: Path) -> None:
+    (home.parent / "shared").mkdir()
+    _owned(home.parent / "shared", 0, 0o777)
+    _linked(("../shared/a.pem", "../../root.pem"))(home)
+    (home.parent / "shared" / "b.pem").write_bytes(b"b")
+    intake = read(place, "/home/shared")
+
+    assert ([path for path, _ in intake.files], intake.complete) == (["/home/shared/b.pem"], False)
+
+
+@needs_root
+@pytest.mark.parametrize("mode", [0o644, 0o600, 0o400])
+def test_a_directory_of_a_user_of_the_host_is_read_with_its_files(place: Path, mount: Path, mode: int) -> None:
+    (mount / "sub").mkdir()
+    for name in ("ca.pem", "sub/own.pem"):
+        (mount / name).write_bytes(b"x")
+        _owned(mount / name, 1001, mode)
+    for directory in (mount / "sub", mount):
+        _owned(directory, 1001, 0o700)
+    intake = read(place)
+
+    assert (names(intake), events(intake), intake.complete) == (["ca.pem", "sub/own.pem"], [], True)
+
+
+@needs_root
+def test_what_the_owner_of_the_directory_cannot_read_is_noted_with_the_remedy(place: Path, mount: Path) -> None:
+    (mount / "ca.pem").write_bytes(b"x")
+    _owned(mount / "ca.pem", 0, 0o600)
+    _owned(mount, 1001, 0o755)
+    intake = read(place)
+
+    assert (events(intake), intake.complete) == ([("source.unreadable", 66)], False)
+    assert "readable for uid 1001" in str(dict(intake.notes[0].details)["remedy"])
+
+
+@needs_root
+def test_root_reads_with_the_primary_group_of_the_directory_s_owner(place: Path, home: Path) -> None:
+    (place / "etc").mkdir()
+    (place / "etc" / "passwd").write_bytes(b"anchore:x:1000:1234::/home/anchore:/bin/sh\n")
+    (home / "certs").mkdir()
+    (home / "certs" / "ca.pem").write_bytes(b"x")
+    os.chown(home / "certs" / "ca.pem", 0, 1234)
+    (home / "certs" / "ca.pem").chmod(0o640)
+
+    assert len(read(place, CERTS).files) == 1
+
+
+@needs_root
+@pytest.mark.usefixtures("volume")
+def test_a_kubernetes_volume_that_root_alone_can_read_is_read(place: Path, mount: Path) -> None:
+    for path in mount.rglob("*.pem"):
+        path.chmod(0o400)
+
+    assert names(read(place)) == ["ca.pem", "team/own.pem"]
+
+
+@needs_root
+def test_root_that_cannot_become_another_user_reads_as_what_it_is(
+    place: Path, mount: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(groups: list[int]) -> None:
+        raise PermissionError(1, f"groups {groups}")
+
+    (mount / "ca.pem").write_bytes(b"x")
+    _owned(mount / "ca.pem", 1001, 0o644)
+    _owned(mount, 1001, 0o755)
+    monkeypatch.setattr(os, "setgroups", refuse)
+
+    assert names(read(place)) == ["ca.pem"]
+
+
+@needs_root
+@pytest.mark.parametrize("target", ["/proc", "/proc/1", "/sys"])
+def test_a_source_that_leads_to_the_kernel_s_files_is_refused_at_once(place: Path, home: Path, target: str) -> None:
+    _linked(("certs", target))(home)
+    intake = read(place, CERTS)
+
+    assert (intake.files, events(intake)) == ((), [("file.refused", 0)])
+
+
 # Limits
+
+
+@pytest.mark.parametrize("plant", [_fifo, lambda path: path.symlink_to("absent")], ids=["FIFOs", "dangling links"])
+def test_hundreds_of_files_that_cannot_be_read_do_not_flood_the_log(place: Path, mount: Path, plant: object) -> None:
+    for number in range(300):
+        plant(mount / f"{number}.pem")  # type: ignore[operator]
+    notes = read(place).notes
+
+    assert len(notes) == 201
+    assert "100 more lines" in str(dict(notes[-1].details)["reason"])
+    assert {note.code for note in notes} == {notes[0].code}
 
 
 def test_files_beyond_the_limit_of_all_together_are_left_out(

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from . import derived, images, pki, wheels
-from .rows import ROWS
+from .rows import CLIENTS, ROWS
 from .shell import say
 
 start = time.monotonic()
@@ -17,5 +17,5 @@ images.prepare()
 first, *others = ROWS
 derived.image(first)
 with ThreadPoolExecutor(3) as pool:
-    list(pool.map(derived.image, others))
+    list(pool.map(derived.image, (*others, CLIENTS)))
 say(f"everything is there after {time.monotonic() - start:.0f} s")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import certificates
 
-from . import derived, docker
+from . import derived, docker, hostile
 from .places import CACHE, CONTEXT
 from .shell import CommandError, say
 
@@ -26,6 +26,17 @@ _COUNTS = (1, 10, 100, 1000)
 _MANY = (1000, 10_000)
 _ROWS = ("4.4-ubi8", "4.5-ubi9", "venv-debian12")
 _BUNDLES, _VENDORS = "/home/anchore/.ca-shim", "/home/anchore/certs"
+# Nobody listens at the one that `verify` asks: what is left is what it costs to look.
+_COMMANDS = (
+    "install",
+    "run -- /bin/true",
+    "plan",
+    "status",
+    "env",
+    "export /tmp",
+    "verify https://[::1]:1",
+    "selftest",
+)
 _AS_ROOT = (("CA_SHIM_USER", "root"),)
 _VENDOR = "/opt/ca-shim/wrapped/docker-entrypoint.sh"
 
@@ -48,6 +59,9 @@ class Taken:
     memory: float
 
 
+_MOST = Taken(5000, 250)  # for any 64 MiB of mounted bytes
+
+
 def main(words: list[str]) -> int:
     """Print every figure of some rows."""
     repetitions = int(words[0]) if words else 7
@@ -62,13 +76,15 @@ def main(words: list[str]) -> int:
         _as_root(row, certs, repetitions)
         _by_override(row, certs, repetitions)
         _many(row, certs, max(3, repetitions // 2))
+        _commands(row, certs, 1)
+        _hostile(row)
     return 0
 
 
 def _unchanged(row: Row, certs: Path, repetitions: int) -> None:
     start = Case("", (_SHIM, "run", "--", "/bin/true"), env=(*_AS_ROOT, ("CA_SHIM_CERTS", "/certs/10")))
     bare = Case("", ("/opt/ca-shim/bin/python3", "-I", "-c", "pass"))
-    _figure("nothing to change / bare interpreter", *_measure(row, certs, repetitions, start, bare), "must <= 3.0")
+    _figure("nothing to change / bare interpreter", _measure(row, certs, repetitions, start, bare), "must <= 3.0")
 
 
 def _as_root(row: Row, certs: Path, repetitions: int) -> None:
@@ -83,7 +99,7 @@ def _as_root(row: Row, certs: Path, repetitions: int) -> None:
     theirs = Case(alone, ("/bin/sh", "-c", f"{tool} || true"))
     _figure(
         "first start as root / the system's tool, 10 CAs",
-        *_measure(row, certs, repetitions, ours, theirs),
+        _measure(row, certs, repetitions, ours, theirs),
         "must <= 1.25",
     )
 
@@ -97,7 +113,7 @@ def _by_override(row: Row, certs: Path, repetitions: int) -> None:
         theirs = Case(vendors, (_VENDOR, "/bin/true"), 1000, (("HOME", "/home/anchore"),))
         few = repetitions if count < max(_COUNTS) else min(3, repetitions)
         must = "must < 1" if count in (100, 1000) else "goal <= 2" if count == 1 else "goal < 1"
-        _figure(f"override / the vendor's entrypoint, {count} CAs", *_measure(row, certs, few, ours, theirs), must)
+        _figure(f"override / the vendor's entrypoint, {count} CAs", _measure(row, certs, few, ours, theirs), must)
 
 
 def _many(row: Row, certs: Path, repetitions: int) -> None:
@@ -111,10 +127,34 @@ def _many(row: Row, certs: Path, repetitions: int) -> None:
         for count in _MANY[::-1]
     ]
     most, fewer = _measure(row, certs, repetitions, *cases)
-    _figure("override, 10,000 / 1,000 CAs", most, fewer, f"must <= 12, < 150 MB: {most.memory:.0f} MB")
+    _figure("override, 10,000 / 1,000 CAs", (most, fewer), f"must <= 12, < 150 MB: {most.memory:.0f} MB")
 
 
-def _measure(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Taken, Taken]:
+def _commands(row: Row, certs: Path, repetitions: int) -> None:
+    """As root, after a start has put all of them into the stores: how long it takes, and how much memory."""
+    env = (*_AS_ROOT, ("CA_SHIM_CERTS", "/certs/1000"))
+    served = " ".join(f"{name}={value}" for name, value in env) + f" {_SHIM} install 2> /dev/null"
+    bare = Case("", ("/opt/ca-shim/bin/python3", "-I", "-c", "pass"))
+    cases = (Case(served, ("/bin/sh", "-c", f"{_SHIM} {words} || true"), env=env) for words in _COMMANDS)
+    against, *taken = _measure(row, certs, repetitions, bare, *cases)
+    for words, each in zip(_COMMANDS, taken, strict=True):
+        _figure(
+            f"ca-shim {words.partition(' ')[0]}, 1,000 CAs / bare interpreter", (each, against), f"{each.memory:.0f} MB"
+        )
+
+
+def _hostile(row: Row) -> None:
+    """Once each: whoever mounts 64 MiB of this waits no longer the next time."""
+    directory = CACHE / "hostile"
+    for name in hostile.prepare(directory):
+        env = (("CA_SHIM_CERTS", f"/certs/{name}"),)
+        (taken,) = _measure(row, directory, 1, Case(f"rm -rf {_BUNDLES}", (_SHIM, "run", "--", "/bin/true"), 1000, env))
+        well = "" if taken.time < _MOST.time and taken.memory < _MOST.memory else "   TOO MUCH"
+        must = f"must < {_MOST.time / 1000:.0f} s, < {_MOST.memory:.0f} MB"
+        _tell(f"  64 MiB of {name:42}{taken.time:9.1f} ms, {taken.memory:5.0f} MB   ({must}){well}")
+
+
+def _measure(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Taken, ...]:
     described = {
         str(number): {"before": case.before, "command": case.command, "user": case.user, "env": dict(case.env)}
         for number, case in enumerate(cases)
@@ -125,8 +165,7 @@ def _measure(row: Row, certs: Path, repetitions: int, *cases: Case) -> tuple[Tak
     done = docker.docker("run", "--rm", *options, entry, derived.image(row), *words, timeout=1800)
     if done.status:
         raise CommandError(done.stderr[-2000:])
-    first, second = (_medians(samples) for samples in json.loads(done.stdout).values())
-    return first, second
+    return tuple(_medians(samples) for samples in json.loads(done.stdout).values())
 
 
 def _medians(samples: list[tuple[float, float]]) -> Taken:
@@ -134,7 +173,8 @@ def _medians(samples: list[tuple[float, float]]) -> Taken:
     return Taken(statistics.median(times), statistics.median(peaks))
 
 
-def _figure(name: str, measured: Taken, against: Taken, aim: str) -> None:
+def _figure(name: str, taken: tuple[Taken, ...], aim: str) -> None:
+    measured, against = taken
     ratio = measured.time / against.time
     _tell(f"  {name:52}{measured.time:9.1f} /{against.time:9.1f} ms = {ratio:6.2f}   ({aim})")
 

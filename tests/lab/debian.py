@@ -48,6 +48,7 @@ class Release:
     """One Debian release."""
 
     number: str
+    """Its name in the tags of images: the release, and what it has besides what all have."""
     suite: str
     include: tuple[str, ...]
     """What its root file system has."""
@@ -78,6 +79,7 @@ RELEASES = (
     Release("12", "bookworm", (*_INCLUDE, *_PIP), (*_P11, "docker-registry", "nodejs")),
     Release("11", "bullseye", _INCLUDE, (*_P11, "python2.7-minimal", "libpython2.7-stdlib"), _MERGED),
     Release("13", "trixie", (*_INCLUDE, *_PIP), _P11),
+    Release("12-clients", "bookworm", (*_INCLUDE, *_PIP, "git", "python3-requests", "rclone", "wget"), _P11),
 )
 
 

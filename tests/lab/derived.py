@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import functools
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import images
 from .docker import OWN_PREFIX, docker
 from .places import CACHE, ROOT, digest
 from .rows import ROWS, Row
-from .shell import CommandError, run, say
+from .shell import CommandError, Result, run, say
 from .wheels import fetch_runtime
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-_DOCKERFILE = ROOT / "Dockerfile.example"
+_DOCKERFILE = "Dockerfile.example"
+_SHIM = "shim"
 # What the image is made of; .dockerignore names the same.
-_SOURCES = tuple(
-    ROOT / name for name in ("shim", "entrypoint.sh", "requirements.lock", "pyproject.toml", ".dockerignore")
-)
+_FILES = (_DOCKERFILE, ".dockerignore", "entrypoint.sh", "LICENSE", "pyproject.toml", "README.md", "requirements.lock")
 
 
 def row(name: str) -> Row:
@@ -37,9 +40,15 @@ def image(one: Row, *settings: str) -> str:
 
 
 @functools.cache
+def again(parent: str, python: str) -> str:
+    """An image derived from one that was derived before, by this Python."""
+    return _build(f"{OWN_PREFIX}/again:{python}", (f"ANCHORE_IMAGE={parent}",), f"PYTHON_IMAGE={images.python(python)}")
+
+
+@functools.cache
 def runtime(python: str) -> str:
     """The runtime stage alone, made by this Python."""
-    return _build(f"{OWN_PREFIX}/runtime:{python}", (), f"PYTHON_IMAGE={images.python(python)}", "--target=runtime")
+    return _build(f"{OWN_PREFIX}/runtime:{python}", (), python, "--target=runtime")
 
 
 @functools.cache
@@ -56,12 +65,30 @@ def home(python: str) -> Path:
     return directory
 
 
-def _build(tag: str, arguments: tuple[str, ...], python: str = "", target: str = "") -> str:
-    fetch_runtime(images.PYTHONS)
-    python = python or f"PYTHON_IMAGE={images.python('3.11')}"
-    say(f"docker build {tag} {digest(_DOCKERFILE, *_SOURCES)}")
-    values = [f"--build-arg={argument}" for argument in (python, *arguments)]
-    result = docker("build", "--tag", tag, "--file", _DOCKERFILE, *values, *filter(None, [target]), ROOT, timeout=900)
+@contextmanager
+def context(wheels: Path | None) -> Iterator[Path]:
+    """A directory to build in: what a fresh clone gives the build, and these packages as `wheels/`."""
+    with tempfile.TemporaryDirectory(prefix="ca-shim-context-") as name:
+        directory = Path(name)
+        for file in _FILES:
+            shutil.copy(ROOT / file, directory / file)
+        shutil.copytree(ROOT / _SHIM, directory / _SHIM, ignore=shutil.ignore_patterns("__pycache__"))
+        if wheels:
+            shutil.copytree(wheels, directory / "wheels")
+        yield directory
+
+
+def build(directory: Path, *options: str, python: str) -> Result:
+    """`docker build` by this Python in a directory of `context`, whatever its exit status."""
+    options = (f"--build-arg=PYTHON_IMAGE={images.python(python)}", *options)
+    return docker("build", f"--file={directory / _DOCKERFILE}", *options, directory, timeout=900)
+
+
+def _build(tag: str, arguments: tuple[str, ...], python: str = "3.11", target: str = "") -> str:
+    say(f"docker build {tag} {digest(*(ROOT / name for name in (_SHIM, *_FILES)))}")
+    options = [*(f"--build-arg={argument}" for argument in arguments), *filter(None, [target])]
+    with context(fetch_runtime(images.PYTHONS)) as directory:
+        result = build(directory, f"--tag={tag}", *options, python=python)
     if result.status:
         raise CommandError(f"docker build {tag}\n{result.stdout[-6000:]}\n{result.stderr[-4000:]}")
     return tag

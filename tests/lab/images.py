@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from . import debian, docker, wheels
 from .places import CACHE, CONTEXT, digest
-from .rows import ROWS, Row
+from .rows import CLIENTS, ROWS, Row
 from .shell import attempt, run, say
 
 if TYPE_CHECKING:
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 
 PYTHONS = {"3.11": "12", "3.13": "13"}
 Files = dict[str, Path]
+_ALL = (*ROWS, CLIENTS)
+# zipfile keeps no modes. The certifi of a distribution points to the system's bundle; Red Hat's has no file besides.
+_LATER = (
+    "; for wheel in /mnt/anchore/older/*; do /usr/bin/python3 -m zipfile -e $wheel /opt/older; done"
+    "; find /home/anchore/venv/lib -path '*/data/bin/*' -exec chmod 755 {} +"
+    "; rm /usr/lib/python3/dist-packages/certifi/cacert.pem"
+)
 _RELEASES = {release.number: release for release in debian.RELEASES}
 
 
@@ -40,8 +47,8 @@ def prepare() -> None:
     with ThreadPoolExecutor(2) as two:
         list(two.map(base, _RELEASES))
         list(two.map(python, PYTHONS))
-        list(two.map(rhel, *zip(*sorted({(row.debian, row.el) for row in ROWS if row.el}), strict=True)))
-        list(two.map(anchore, ROWS))
+        list(two.map(rhel, *zip(*sorted({(row.debian, row.el) for row in _ALL if row.el}), strict=True)))
+        list(two.map(anchore, _ALL))
         list(two.map(lambda make: make(), (servers, ui, empty)))
 
 
@@ -130,6 +137,15 @@ def _stand_in(row: Row) -> str:
 
 
 def _packages(row: Row) -> Files:
+    if row.packages:
+        version = row.python.removeprefix("python")
+        fetched = wheels.fetch_for(version, f"certifi=={row.certifi}", *row.packages)
+        older = wheels.fetch_for(version, *row.older)
+        return {
+            f"anchore/{name}/{wheel.name}": wheel
+            for name, directory in (("wheels", fetched), ("older", older))
+            for wheel in directory.iterdir()
+        }
     fetched = wheels.fetch(row.generation, row.certifi)
     python = _debs("anchore", row.debian, "python2.7") if row.generation == 2 else {}
     return {f"anchore/wheels/{wheel.name}": wheel for wheel in fetched.iterdir()} | python
@@ -147,7 +163,7 @@ def _script(row: Row) -> str:
     }
     shape = " ".join(f"{key}='{value}'" for key, value in values.items())
     release = f"cp /mnt/os-release/{row.release} /usr/lib/os-release; " if row.release else ""
-    return f"{release}{shape} sh /mnt/anchore/layout.sh"
+    return f"{release}{shape} sh /mnt/anchore/layout.sh{_LATER if row.older else ''}"
 
 
 def _settings(row: Row) -> tuple[str, ...]:
@@ -155,6 +171,7 @@ def _settings(row: Row) -> tuple[str, ...]:
         # en_US.UTF-8 is not installed, as on the vendor's images: a program may notice, and change its environment.
         f"ENV PATH={row.path} LANG=en_US.UTF-8",
         f"LABEL ca-shim-test.stand-in={row.name} ca-shim-test.certifi={row.certifi}",
+        f"LABEL ca-shim-test.packages='{' '.join((*row.packages, *row.older))}'" if row.packages else "",
         f"WORKDIR {row.workdir}",
         f"HEALTHCHECK --start-period=20s CMD {row.health}" if row.health else "",
         f"USER {row.user}" if row.user else "",

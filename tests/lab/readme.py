@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
+
+import yaml
 
 from .places import ROOT
 
@@ -23,6 +26,18 @@ class Command:
 def blocks(language: str) -> list[str]:
     """The fenced blocks of a language."""
     return [text for name, text in _BLOCK.findall(TEXT) if name == language]
+
+
+def values(key: str) -> dict[str, Any]:
+    """The chart's values of the block that has this key."""
+    found = (yaml.safe_load(text) for text in blocks("yaml"))
+    return next(block for block in found if key in block)
+
+
+def environment(chart: dict[str, Any], component: str = "") -> list[dict[str, str]]:
+    """What the chart sets for a container: `extraEnv` of all, and that of its component."""
+    extra: list[dict[str, str]] = [*chart.get("extraEnv", ()), *chart.get(component, {}).get("extraEnv", ())]
+    return extra
 
 
 def commands() -> list[Command]:

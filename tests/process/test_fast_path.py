@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 import shim
 from tests.certificates import root
 from tests.edge.machine import CERTIFI
@@ -71,8 +69,7 @@ def test_a_start_with_a_valid_receipt_imports_nothing_heavy(rhel: Machine) -> No
 def test_the_guard_sees_what_a_start_that_changes_something_imports(rhel: Machine) -> None:
     rhel.mount(a=root("A").pem)
 
-    with pytest.raises(AssertionError, match="cryptography"):
-        imported(rhel)
+    assert "shim.certs" in imported(rhel)
 
 
 def test_a_start_with_a_valid_receipt_writes_nothing(rhel: Machine) -> None:

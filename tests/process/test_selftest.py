@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import config, families, selftest, throwaway
+from shim import apply, bundle, certs, config, families, selftest, throwaway
 from shim.errors import NotUpdatedError, UsageError
 
 if TYPE_CHECKING:
@@ -120,8 +121,6 @@ def test_a_signal_ends_it_after_everything_is_undone(
     environ: dict[str, str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """The second question to curl comes when the CA is installed; it hangs until the signal."""
-    if signal.getsignal(number) is signal.SIG_IGN:
-        pytest.skip(f"{number.name} was ignored before the tests were started, and stays so")
     asked = tmp_path / "asked"
     _fake(tmp_path / "bin/curl", f"test -e {asked}.1 && {{ : > {asked}.2; exec sleep 60; }}; : > {asked}.1; exit 60")
     environ = {**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
@@ -137,23 +136,109 @@ def test_a_signal_ends_it_after_everything_is_undone(
 
 
 def test_a_selftest_that_is_killed_leaves_nothing_that_serves(environ: dict[str, str], tmp_path: Path) -> None:
-    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
-    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
-    _wait_for(f"{tmp_path}/asked")
-    children = _children(process.pid)
-    process.kill()
-    process.communicate(timeout=30)
+    process = _start_and_hang(environ, tmp_path)
 
+    assert _kill(process) == []
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 20
-    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [child for child in children if _is_ours(child)]
+
+
+def test_a_running_selftest_keeps_its_directory_and_a_killed_one_does_not(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    process = _start_and_hang(environ, tmp_path)
+    held = os.listdir(tmp_path / "tmp")
+    other = {**environ, "PATH": "/nowhere"}
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == held
+
+    _kill(process)
+    selftest.main(config.read(environ), other, as_json=False)
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_what_a_killed_selftest_left_goes_at_the_next(environ: dict[str, str], tmp_path: Path) -> None:
+    """Of what has the name, only directories that no selftest holds; one that is being made has another mode."""
+    temporary = tmp_path / "tmp"
+    for name, mode in {"killed": 0o711, "running": 0o711, "new": 0o700}.items():
+        (temporary / f"ca-shim-selftest-{name}" / "kept").mkdir(parents=True)
+        (temporary / f"ca-shim-selftest-{name}").chmod(mode)
+    (temporary / "ca-shim-selftest-link").symlink_to(tmp_path)
+    running = apply.lock(os.open(temporary / "ca-shim-selftest-running", os.O_RDONLY), 0)
+    selftest.main(config.read(environ), {**environ, "PATH": "/nowhere"}, as_json=False)
+    os.close(running)
+
+    assert sorted(os.listdir(temporary)) == [f"ca-shim-selftest-{name}" for name in ("link", "new", "running")]
+
+
+def test_a_throwaway_ca_of_a_killed_selftest_is_not_kept(environ: dict[str, str], tmp_path: Path) -> None:
+    (left,) = certs.parse((("ca.pem", throwaway.site(sends_intermediate=False).root),)).certificates
+    (tmp_path / "bundles").mkdir(mode=0o755)
+    (tmp_path / "bundles/extra.pem").write_bytes(bundle.merged("", (), (left.item,)))
+    _fake(tmp_path / "bin/curl", f'cat "$NODE_EXTRA_CA_CERTS" >> {tmp_path}/seen; exit 60')
+    environ |= {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "CA_SHIM_BUNDLE_DIR": f"{tmp_path}/bundles"}
+    selftest.main(config.read(environ), environ, as_json=False)
+
+    seen = bundle.fingerprints((tmp_path / "seen").read_bytes())
+    assert (len(seen), left.sha256 in seen) == (1, False)
+
+
+@pytest.fixture
+def in_place(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A selftest that would change this machine's stores, and is stopped before it does; gives its lock's directory."""
+    monkeypatch.setattr(selftest, "_is_in_place", lambda _: True)
+    monkeypatch.setattr(selftest, "_bench", lambda *_: pytest.fail("a second selftest has begun"))
+    environ["CA_SHIM_BUNDLE_DIR"] = f"{tmp_path}/bundles"
+    return tmp_path / "bundles"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("selftest", "another selftest is running"), ("lock", "a start is still")]
+)
+def test_in_place_one_runs_at_a_time_and_beside_no_start(
+    environ: dict[str, str], in_place: Path, monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
+    held = apply.lock(apply.open_lock(str(in_place), name), 0)
+
+    with pytest.raises(NotUpdatedError, match=reason):
+        selftest.main(config.read(environ), environ, as_json=False)
+    os.close(held)
+
+
+def test_in_place_a_directory_that_takes_no_lock_is_named(
+    environ: dict[str, str], in_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: str, name: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", f"{directory}/{name}")
+
+    monkeypatch.setattr(apply, "open_lock", full)
+
+    with pytest.raises(NotUpdatedError, match=rf"{in_place} cannot be written \(No space left"):
+        selftest.main(config.read(environ), environ, as_json=False)
 
 
 def _start(environ: dict[str, str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "shim", "selftest"]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, encoding="utf-8")
+
+
+def _start_and_hang(environ: dict[str, str], tmp_path: Path) -> subprocess.Popen[str]:
+    """Start one, and return when it waits for a client."""
+    _fake(tmp_path / "bin/curl", f": > {tmp_path}/asked; exec sleep 60")
+    process = _start({**environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    _wait_for(f"{tmp_path}/asked")
+    return process
+
+
+def _kill(process: subprocess.Popen[str]) -> list[int]:
+    """Kill one, and return which of its children go on although they were waited for."""
+    children = _children(process.pid)
+    process.kill()
+    process.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while any(_is_ours(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [child for child in children if _is_ours(child)]
 
 
 def _wait_for(path: str) -> None:

@@ -16,9 +16,7 @@ DEBIAN = OsStore(families.DEBIAN, families.DEBIAN.bundle, SHIPPED, (), b"", (), 
 READ_ONLY = "it is not writable"
 
 
-def certifi(
-    path: str = CERTIFI, content: bytes = SHIPPED, blocked: str = "", *, leftover: bool = False
-) -> CertifiStore:
+def certifi(path: str = CERTIFI, content: bytes = SHIPPED, blocked: str = "", *, leftover: str = "") -> CertifiStore:
     """Give a certifi bundle of root's."""
     return CertifiStore(path, "known place", content, ROOT, blocked, leftover)
 

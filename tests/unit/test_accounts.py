@@ -6,7 +6,7 @@ import pytest
 
 from shim import accounts
 from shim.accounts import Account
-from shim.errors import UnknownUserError
+from shim.errors import PrivilegeError, UnknownUserError
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
@@ -45,6 +45,7 @@ bad:x:-1:anchore
         pytest.param("54321:wheel", Account("54321", 54321, 10, (10,), ""), id="unlisted uid and group"),
         pytest.param("1001", Account("1001", 2000, 2000, (2000,), "/home/digits"), id="a name of digits before a uid"),
         pytest.param("anchore:2000", Account("anchore", 1000, 5, (5,), "/home/anchore"), id="a group of digits"),
+        pytest.param("0:wheel", Account("root", 0, 10, (10,), "/root"), id="root by number, and group"),
         pytest.param("homeless", Account("homeless", 3000, 3000, (3000,), ""), id="no home"),
     ],
 )
@@ -73,6 +74,14 @@ def test_an_account_is_found_with_its_groups(wanted: str, account: Account) -> N
 def test_an_unknown_account_is_an_error_that_names_it(wanted: str, sentence: str) -> None:
     with pytest.raises(UnknownUserError, match=sentence):
         accounts.find(wanted, PASSWD, GROUP)
+
+
+@pytest.mark.parametrize("wanted", ["anchore", "anchore:anchore", "1000", "1000:1000", "00"])
+def test_uid_0_is_only_for_who_asks_for_root(wanted: str) -> None:
+    passwd = "root:x:0:0::/root:/bin/sh\nanchore:x:0:0::/home/anchore:/bin/sh\n1000:x:0:0::/:/bin/sh\n"
+
+    with pytest.raises(PrivilegeError, match=r"has uid 0 in /etc/passwd.*CA_SHIM_USER=root"):
+        accounts.find(wanted, passwd, "anchore:x:1000:\n")
 
 
 def test_the_primary_group_of_a_shared_uid_is_the_first_line_s() -> None:

@@ -142,7 +142,7 @@ def test_splitting_damaged_marks_is_an_error() -> None:
     ],
 )
 def test_a_comment_of_any_kind_leaves_the_bundle_ascii_and_with_that_certificate_alone(comment: str) -> None:
-    content = bundle.join(b"", (B.item._replace(comment=comment),))
+    content = bundle.join(b"", (B.item._replace(comment=bundle.comment_on(B.sha256, comment)),))
 
     assert content.isascii()
     assert bundle.fingerprints(content) == {B.sha256}

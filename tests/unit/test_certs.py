@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, pkcs7, pkcs12
+from cryptography.x509.oid import NameOID
 
-from shim import certs
+from shim import bundle, certs
 from tests.certificates import (
     ANY_USAGE,
     CLIENT_AUTH,
@@ -221,12 +225,207 @@ def test_a_private_key_gets_into_no_description() -> None:
     assert body not in repr(parsed).encode()
 
 
-def test_more_certificates_than_the_limit_are_left_out_and_that_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certs, "MAX_CERTIFICATES", 2)
-    parsed = parse(pems(A, B, C))
+# Limits: of what is said, and of what is read
+
+
+def limits(parsed: certs.Parsed) -> list[str]:
+    return [str(dict(note.details)["reason"]) for note in parsed.notes if note.event == "source.limit"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param([(f"/{number}", b"text") for number in range(1001)], id="1,001 text files"),
+        pytest.param([("/bad.pem", HOLE * 2500)], id="2,500 bad blocks in a file"),
+        pytest.param([(f"/{number}", HOLE * 30) for number in range(50)], id="bad blocks in many files"),
+        pytest.param([(f"/{number}", A.key_pem) for number in range(500)], id="500 keys"),
+    ],
+)
+def test_whatever_is_refused_before_it_a_certificate_is_found(files: list[tuple[str, bytes]]) -> None:
+    parsed = certs.parse((*files, ("/good.pem", B.pem)))
+
+    assert ([each.sha256 for each in parsed.certificates], parsed.complete) == ([B.sha256], True)
+    assert len(parsed.notes) <= 2 * 201
+
+
+def test_a_certificate_behind_thousands_of_bad_blocks_in_its_file_is_found() -> None:
+    parsed = parse(HOLE * 2500 + B.pem)
+
+    assert ([each.sha256 for each in parsed.certificates], parsed.complete) == ([B.sha256], True)
+
+
+def test_what_is_not_told_any_more_is_counted_and_stays_a_problem() -> None:
+    parsed = certs.parse([(f"/{number}", HOLE) for number in range(250)])
+
+    assert "50 more lines" in str(detail(parsed, "reason")[-1])
+    assert [(note.event, note.code) for note in parsed.notes] == [("block.refused", 65)] * 201
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        pytest.param("MAX_CERTIFICATES", 2, "more than 2 certificates", id="certificates"),
+        pytest.param("MAX_BLOCKS", 2, "more than 2 PEM blocks", id="blocks"),
+        pytest.param("MAX_BYTES", 2 * len(A.der) + 10, "more than 0 MiB of certificates", id="bytes"),
+    ],
+)
+@pytest.mark.parametrize("many", ["PEM", "files", "PKCS#7"])
+def test_what_lies_beyond_a_limit_leaves_the_intake_incomplete_and_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, limit: str, value: int, reason: str, many: str
+) -> None:
+    monkeypatch.setattr(certs, limit, value)
+    issued = [A.certificate, B.certificate, C.certificate]
+    files = {
+        "PEM": [("/x", pems(A, B, C))],
+        "files": [("/x", A.pem), ("/y", pems(B, C))],
+        "PKCS#7": [("/x", pkcs7.serialize_certificates(issued, Encoding.DER))],
+    }[many]
+    parsed = certs.parse(files)
+    (note,) = parsed.notes
+
+    assert (len(parsed.certificates), parsed.complete) in {(2, False), (1, False)}
+    assert (note.event, note.code) == ("source.limit", 65)
+    assert (reason in str(dict(note.details)["reason"]), dict(note.details)["file"]) == (True, files[-1][0])
+
+
+def test_a_private_key_before_a_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certs, "MAX_BLOCKS", 1)
+    parsed = parse(A.key_pem + B.pem)
+
+    assert [note.event for note in parsed.notes] == ["key.ignored", "source.limit"]
+
+
+def test_what_is_mounted_again_and_again_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certs, "MAX_BYTES", 2 * len(A.der) + 10)
+    parsed = certs.parse([("/a", A.pem * 10), ("/b", A.der), ("/c", A.pem + B.pem)])
+
+    assert (len(parsed.certificates), parsed.complete) == (2, True)
+
+
+def _padded(size: int) -> bytes:
+    """Give a certificate of so many bytes at least."""
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(size))
+    builder = x509.CertificateBuilder(
+        issuer_name=A.certificate.subject,
+        subject_name=A.certificate.subject,
+        public_key=A.key.public_key(),
+        serial_number=1,
+        not_valid_before=A.certificate.not_valid_before_utc,
+        not_valid_after=A.certificate.not_valid_after_utc,
+        extensions=[x509.Extension(unknown.oid, critical=False, value=unknown)],
+    )
+    return builder.sign(A.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+LARGE, TOO_LARGE = _padded(certs.MAX_DER - 1000), _padded(certs.MAX_DER)
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        pytest.param(
+            b"-----BEGIN CERTIFICATE-----\n" + b"AA " * 400_000 + b"-----END CERTIFICATE-----\n", 1, id="blanks"
+        ),
+        pytest.param(bundle.to_pem(TOO_LARGE), 1, id="PEM"),
+        pytest.param(bundle.to_pem(TOO_LARGE, b"TRUSTED CERTIFICATE"), 1, id="TRUSTED CERTIFICATE"),
+        pytest.param(A.key_pem + bundle.to_pem(TOO_LARGE, b"PKCS7"), 2, id="PKCS#7"),
+        pytest.param(TOO_LARGE, None, id="DER"),
+        pytest.param(b"\x30" + bytes(certs.MAX_DER), None, id="bytes that begin as DER does"),
+    ],
+)
+def test_a_block_over_its_budget_is_named_and_costs_no_other_one(content: bytes, where: int | None) -> None:
+    parsed = certs.parse([("/large", content), ("/good", B.pem)])
+    note = next(note for note in parsed.notes if note.event == "source.limit")
+    details = dict(note.details)
+
+    assert ([each.sha256 for each in parsed.certificates], parsed.complete) == ([B.sha256], False)
+    assert (note.code, details["file"], details.get("block")) == (65, "/large", where)
+    assert details["reason"]
+    assert details["remedy"]
+
+
+def test_other_blocks_of_the_file_are_used_beside_one_that_is_too_large() -> None:
+    assert found(B.pem + bundle.to_pem(TOO_LARGE) + C.pem) == [B.sha256, C.sha256]
+
+
+@pytest.mark.parametrize("content", [LARGE, bundle.to_pem(LARGE)], ids=["DER", "PEM"])
+def test_what_is_written_is_not_too_large_to_be_read(content: bytes) -> None:
+    (certificate,) = parse(content).certificates
+
+    assert parse(certificate.pem).certificates == (certificate,)
+
+
+def test_certificates_of_thousands_of_names_are_over_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certs, "MAX_PARTS", 100)
+    name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "u")] * 40)
+    parsed = parse(issue(name).pem + issue(name).pem)
+
+    assert (len(parsed.certificates), limits(parsed)) == (
+        1,
+        ["certificates with too many names in them: the rest was not read"],
+    )
+
+
+@pytest.mark.parametrize(("size", "shown"), [(197, "CN=" + "x" * 197), (198, "CN=" + "x" * 196 + "…")])
+def test_a_long_subject_is_cut(size: int, shown: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x" * size, _validate=False)])
+        certificate = issue(name).parsed
+
+    assert (certificate.subject, len(certificate.subject), certificate.slug) == (shown, 200, "x" * 40)
+
+
+# PKCS#7, cut by hand
+
+
+def _element(tag: int, *parts: bytes, indefinite: bool = False) -> bytes:
+    content = b"".join(parts)
+    if indefinite:
+        return bytes([tag, 0x80]) + content + b"\0\0"
+    return bytes([tag, 0x82]) + len(content).to_bytes(2, "big") + content
+
+
+SIGNED, DATA = bytes.fromhex("06092a864886f70d010702"), bytes.fromhex("06092a864886f70d010701")
+
+
+def _pkcs7(*elements: bytes, indefinite: bool = False) -> bytes:
+    inner = (b"\x02\x01\x01", b"\x31\0", _element(0x30, DATA, indefinite=indefinite))
+    signed = _element(0x30, *inner, _element(0xA0, *elements, indefinite=indefinite), b"\x31\0", indefinite=indefinite)
+    return _element(0x30, SIGNED, _element(0xA0, signed, indefinite=indefinite), indefinite=indefinite)
+
+
+@pytest.mark.parametrize("indefinite", [False, True], ids=["DER", "BER"])
+def test_a_pkcs7_of_either_kind_of_lengths_is_understood(indefinite: bool) -> None:  # noqa: FBT001 - a column of the table
+    assert found(_pkcs7(A.der, B.der, indefinite=indefinite)) == [A.sha256, B.sha256]
+
+
+def test_a_bad_certificate_in_a_pkcs7_costs_no_other_one() -> None:
+    parsed = parse(_pkcs7(A.der, b"\x30\x01\0", b"\xa1\x01\0", B.der))
+    details = [(note.event, note.code, dict(note.details)["certificate"]) for note in parsed.notes]
 
     assert [each.sha256 for each in parsed.certificates] == [A.sha256, B.sha256]
-    assert [(note.event, note.code) for note in parsed.notes] == [("source.limit", 65)]
+    assert details == [("block.refused", 65, 2), ("block.refused", 65, 3)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(_pkcs7(), id="no certificate"),
+        pytest.param(_pkcs7(A.der)[:-40], id="truncated"),
+        pytest.param(_pkcs7(indefinite=True)[:20], id="truncated BER"),
+        pytest.param(_element(0x30, SIGNED), id="nothing in it"),
+        pytest.param(b"\x30\x80" * 50_000, id="nested without end"),
+        pytest.param(_element(0x30, b"\x06\x80" + b"\x05\0" * 100), id="an endless identifier"),
+        pytest.param(b"\x30\xff" + b"\xff" * 200, id="a length of 127 bytes"),
+        pytest.param(b"\x30\x82\x01", id="half a length"),
+    ],
+)
+def test_what_is_no_pkcs7_is_refused_as_such(content: bytes) -> None:
+    parsed = parse(content)
+
+    assert (parsed.certificates, [note.event for note in parsed.notes]) == ((), ["file.refused"])
+    assert "PKCS#7" in str(detail(parsed, "reason")[0])
 
 
 WEAK_EC = ec.generate_private_key(ec.SECP192R1())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from shim import config, families, options
 from shim.errors import UsageError
 from shim.sources import Source
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BAKED = Source(families.BAKED)
 
@@ -55,8 +60,16 @@ def test_an_option_wins_over_its_variable() -> None:
     assert config.read({"CA_SHIM_USER": "a"}, {"CA_SHIM_USER": "b"}).user == "b"
 
 
-def test_the_root_directory_has_no_slash_at_its_end() -> None:
-    assert config.read({}, root="/srv/image/").root == "/srv/image"
+def test_the_root_directory_has_no_slash_at_its_end(tmp_path: Path) -> None:
+    assert config.read({}, root=f"{tmp_path}/").root == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["absent", "file"])
+def test_a_root_that_is_no_directory_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(UsageError, match=rf"--root '{tmp_path}/{name}' is not a directory"):
+        config.read({}, root=f"{tmp_path}/{name}")
 
 
 @pytest.mark.parametrize(
@@ -67,6 +80,7 @@ def test_the_root_directory_has_no_slash_at_its_end() -> None:
         pytest.param({"CA_SHIM_CERTS": "certs"}, "CA_SHIM_CERTS has a path", id="relative source"),
         pytest.param({"CA_SHIM_CERTIFI": "/a:b"}, "CA_SHIM_CERTIFI has a path", id="relative certifi"),
         pytest.param({"CA_SHIM_BUNDLE_DIR": "run"}, "CA_SHIM_BUNDLE_DIR has a path", id="relative bundle directory"),
+        pytest.param({"CA_SHIM_BUNDLE_DIR": "/a:/b"}, "CA_SHIM_BUNDLE_DIR is one", id="two bundle directories"),
         pytest.param({"CA_SHIM_BUNDLE_DIR": "/run\nX=1"}, "CA_SHIM_BUNDLE_DIR has a control", id="newline"),
         pytest.param({"CA_SHIM_CERTS": "/a\x1b"}, "CA_SHIM_CERTS has a control", id="escape"),
     ],

@@ -28,7 +28,12 @@ def needs(
     ("overridden", "curl", "names"),
     [
         pytest.param([], False, {"NODE_EXTRA_CA_CERTS"}, id="all in place"),
-        pytest.param([RHEL.path], False, {"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"}, id="system overridden"),
+        pytest.param(
+            [RHEL.path],
+            False,
+            {"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"},
+            id="system overridden, which the requests of a distribution reads",
+        ),
         pytest.param([CERTIFI], False, {"NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"}, id="certifi overridden"),
         pytest.param(
             [RHEL.path],
@@ -43,12 +48,32 @@ def test_the_situation_decides_the_variables(overridden: list[str], curl: bool, 
     assert set(needs(*overridden, curl=curl).variables) == names
 
 
+@pytest.mark.parametrize(
+    ("overridden", "names"),
+    [
+        pytest.param([], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"}, id="all in place"),
+        pytest.param(
+            [RHEL.path],
+            {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "GIT_SSL_CAINFO", "HTTPLIB2_CA_CERTS"},
+            id="system overridden",
+        ),
+        pytest.param([CERTIFI], {"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", "HTTPLIB2_CA_CERTS"}, id="certifi overridden"),
+    ],
+)
+def test_a_client_that_is_here_adds_its_variable(overridden: list[str], names: set[str]) -> None:
+    clients = tuple(row.needs for row in families.VARIABLES if row.needs)
+    with_all = machine(RHEL, certifi())._replace(clients=clients)
+    found = environ.needs(with_all, frozenset(overridden), WANTED).variables
+
+    assert set(found) - set(needs(*overridden).variables) == names
+
+
 def test_without_a_wanted_ca_no_variable_is_set() -> None:
     assert needs(wanted=frozenset()).variables == {}
 
 
 def test_a_ca_to_be_hidden_from_a_store_needs_its_variable_without_any_wanted_ca() -> None:
-    assert set(needs(RHEL.path, wanted=frozenset()).variables) == {"SSL_CERT_FILE"}
+    assert set(needs(RHEL.path, wanted=frozenset()).variables) == {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"}
 
 
 @pytest.mark.parametrize("row", families.VARIABLES, ids=lambda row: row.name)
@@ -56,15 +81,15 @@ def test_a_variable_that_somebody_set_is_merged_and_repointed(row: families.Vari
     found = needs(settings=(setting(row.name, "/corp.pem", B.pem),))
 
     assert found.variables[row.name] == row.file
-    assert (row.file, row.base, "/corp.pem") in found.files
+    assert (row.file, row.base, row.name) in found.files
 
 
 @pytest.mark.parametrize("row", families.VARIABLES, ids=lambda row: row.name)
-def test_a_variable_that_points_to_nothing_is_repointed_and_its_value_remembered(row: families.Variable) -> None:
+def test_a_variable_that_points_to_nothing_is_repointed(row: families.Variable) -> None:
     found = needs(settings=(setting(row.name, "/gone.pem", None),))
 
     assert found.variables[row.name] == row.file
-    assert (row.file, row.base, "/gone.pem") in found.files
+    assert (row.file, row.base, row.name) in found.files
 
 
 @pytest.mark.parametrize("row", families.VARIABLES, ids=lambda row: row.name)
@@ -101,7 +126,7 @@ def test_a_chosen_bundle_and_one_that_nobody_chose_get_files_of_their_own() -> N
 def test_curl_never_gets_a_bundle_of_its_own_merged_from_a_file_that_openssl_was_given() -> None:
     found = needs(RHEL.path, curl=True, settings=(setting("SSL_CERT_FILE", "/corp.pem", B.pem),))
 
-    assert set(found.files) >= {("os.pem", "os", "/corp.pem")}
+    assert set(found.files) >= {("os.pem", "os", "SSL_CERT_FILE")}
 
 
 def test_no_two_files_of_the_same_name_are_asked_for() -> None:

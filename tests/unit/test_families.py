@@ -6,6 +6,7 @@ import pytest
 
 from shim import families
 from shim.families import GENERATIONS, Family, Generation
+from tests.edge.machine import OS_RELEASES
 
 ROWS = [pytest.param(row, id=row.versions) for row in GENERATIONS]
 
@@ -36,6 +37,14 @@ def test_the_marker_of_a_family_lies_where_its_tool_does_not_look(family: Family
 @pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.name)
 def test_the_bundle_of_a_family_is_in_the_list_of_bundles(family: Family) -> None:
     assert family.bundle in families.OS_BUNDLES
+
+
+def test_every_family_has_a_machine_that_it_is_tried_on() -> None:
+    without = [family.name for family in families.FAMILIES if family.name not in OS_RELEASES]
+
+    assert not without, (
+        f"tests/edge/machine.py: add {without} to OS_RELEASES, and how its tool reads anchors to Machine"
+    )
 
 
 def test_no_identifier_belongs_to_two_families() -> None:

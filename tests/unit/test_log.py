@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +114,10 @@ def terminal() -> Iterator[list[str]]:
         yield shown
     finally:
         os.dup2(kept, 2)
-        os.set_blocking(ours, False)
-        shown.append(re.sub(r"\x1b\[[0-9;]*m", "", os.read(ours, 65536).decode()))
+        text = b""
+        while select.select([ours], [], [], 0.1)[0]:
+            text += os.read(ours, 65536)
+        shown.append(re.sub(r"\x1b\[[0-9;]*m", "", text.decode()))
         for descriptor in (ours, theirs, kept):
             os.close(descriptor)
 

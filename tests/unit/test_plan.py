@@ -171,13 +171,42 @@ def test_a_refresh_in_vain_is_repeated_when_another_ca_is_mounted(store: OsStore
     assert actions(plan_os(settled, A, B))[-1] == "refresh"
 
 
+@pytest.mark.parametrize("store", FAMILIES)
+@pytest.mark.parametrize("why", ["", "its tool failed: it is broken"])
+def test_a_refresh_in_vain_is_repeated_when_the_tool_is_another(store: OsStore, why: str) -> None:
+    settled = store._replace(anchors=anchors(store, A), state=plan.settled(b"", SHIPPED, b"old", why), tool=b"new")
+
+    assert actions(plan_os(settled, A))[-1] == "refresh"
+
+
+def test_a_refresh_after_one_that_failed_or_was_killed_takes_nothing_for_done() -> None:
+    killed = DEBIAN._replace(anchors=anchors(DEBIAN, A), state=b"pending -\n")
+
+    assert plan_os(killed, A).steps[-1].arguments == DEBIAN.family.after_removal  # type: ignore[union-attr]
+    assert plan_os(DEBIAN, A).steps[-1].arguments == ()
+
+
+def test_a_store_whose_tool_failed_at_something_else_than_its_bundle_is_overridden() -> None:
+    content = SHIPPED + A.pem
+    why = "its tool failed: it left 1 certificates out of /etc/ssl/certs"
+    done = DEBIAN._replace(content=content, anchors=anchors(DEBIAN, A), state=plan.settled(b"", content, b"", why))
+
+    assert plan_os(done, A) == plan.StorePlan(DEBIAN.path, override=why)
+
+
+def test_why_a_refresh_failed_is_no_fingerprint() -> None:
+    state = plan.settled(b"pending -\nabc\n", b"", b"", f"{A.sha256}\n{B.sha256}")
+
+    assert plan.touched_by(state) == {"abc"}
+
+
 @pytest.mark.parametrize("state", [b"", b"\xff\xfe", b"pending", b"settled x y z", b"\n" * 9])
 def test_a_marker_with_odd_content_raises_nothing(state: bytes) -> None:
     assert actions(plan_os(RHEL._replace(state=state), A))[-1] == "refresh"
 
 
 def test_a_leftover_of_a_killed_write_of_an_anchor_is_removed() -> None:
-    leftover = f"{families.RHEL.anchors}/ca-shim-a-123.crt.ca-shim-new"
+    leftover = f"{families.RHEL.anchors}/ca-shim-a-123.crt.ca-shim-new-0"
     before = RHEL._replace(content=SHIPPED + A.pem, anchors=(*anchors(RHEL, A), (leftover, b"half")))
 
     assert leftover in [step.path for step in plan_os(before, A).steps if step.action == "remove"]
@@ -248,9 +277,9 @@ def test_certifi_that_cannot_be_changed_is_overridden(blocked: str, failed: str,
 
 
 def test_a_temporary_file_beside_certifi_is_removed() -> None:
-    (step,) = plan.plan_certifi((), certifi(leftover=True), "").steps
+    (step,) = plan.plan_certifi((), certifi(leftover=CERTIFI + ".ca-shim-new-0"), "").steps
 
-    assert (step.action, step.path) == ("remove", CERTIFI + ".ca-shim-new")
+    assert (step.action, step.path) == ("remove", CERTIFI + ".ca-shim-new-0")
 
 
 BLOCKED = machine(RHEL._replace(blocked=READ_ONLY), certifi(blocked=READ_ONLY))
@@ -419,4 +448,45 @@ def test_a_variable_that_points_to_the_overridden_system_bundle_starts_from_it_w
 def test_the_steps_come_store_by_store_and_the_override_last() -> None:
     made = make(machine(RHEL, certifi()), A)
 
-    assert list(dict.fromkeys(step.store for step in made.steps)) == [RHEL.path, CERTIFI, RUN.path]
+    stores = [RHEL.path, CERTIFI, "/run/ca-shim/extra.pem", "/run/ca-shim/env"]
+
+    assert list(dict.fromkeys(step.store for step in made.steps)) == stores
+
+
+# What only a rare machine shows
+
+
+def test_a_certifi_out_of_reach_that_ships_our_ca_by_now_needs_no_override() -> None:
+    upgraded = certifi(content=bundle.join(SHIPPED + A.pem, (A.item,)), blocked=READ_ONLY)
+
+    assert make(machine(RHEL, upgraded), A).variables.keys() == {"NODE_EXTRA_CA_CERTS"}
+
+
+def test_shims_that_find_certifi_bundles_in_another_order_leave_each_others_bundle_alone() -> None:
+    first = certifi("/first/cacert.pem", blocked=READ_ONLY)
+    second = certifi("/second/cacert.pem", pems(root("Shipped 3")), READ_ONLY)
+    system = RHEL._replace(blocked=READ_ONLY)
+    made = make(machine(system, second, first), A)
+    left = tuple((path.rpartition("/")[2], content) for path, content in files(made).items())
+
+    assert make(machine(system, first, second, directories=(RUN._replace(files=left),)), A).steps == ()
+
+
+def test_curl_gets_its_own_bundle_while_a_withdrawn_ca_stays_in_the_system_s() -> None:
+    stuck = RHEL._replace(content=SHIPPED + A.pem, anchors=anchors(RHEL, A), blocked=READ_ONLY)
+    made = make(machine(stuck, certifi()))
+
+    assert made.variables["CURL_CA_BUNDLE"] == "/run/ca-shim/os.pem"
+    assert bundle.fingerprints(files(made)["/run/ca-shim/os.pem"]) == bundle.fingerprints(SHIPPED)
+
+
+def test_a_variable_that_points_to_a_store_with_a_withdrawn_ca_is_pointed_elsewhere() -> None:
+    """Although no CA is wanted any more, and nothing else asks for this variable."""
+    content = bundle.join(SHIPPED, (A.item,))
+    stuck = machine(
+        RHEL, certifi(content=content, blocked=READ_ONLY), settings=(setting("PIP_CERT", CERTIFI, content),)
+    )
+    made = make(stuck)
+
+    assert made.variables["PIP_CERT"] == "/run/ca-shim/pip.pem"
+    assert bundle.fingerprints(files(made)["/run/ca-shim/pip.pem"]) == bundle.fingerprints(SHIPPED)

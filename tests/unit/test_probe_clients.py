@@ -308,3 +308,14 @@ def test_a_bundle_that_does_not_load_is_told_without_a_connection() -> None:
 
     assert failure is not None
     assert failure.code == NOT_LOADED
+
+
+def test_each_client_is_known_to_read_its_own_variables() -> None:
+    assert {kind.name: kind.reads for kind in clients.KINDS} == {
+        "Python ssl": ("SSL_CERT_FILE",),
+        "requests": ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        "curl": ("CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+        "openssl": ("SSL_CERT_FILE",),
+        "skopeo": ("SSL_CERT_FILE",),
+        "node": ("NODE_EXTRA_CA_CERTS",),
+    }

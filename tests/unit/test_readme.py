@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shim import config, errors, families, log, options
+from tests.lab.clients import CLIENTS
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -51,10 +52,13 @@ TABLES = {
         _row(
             _code(each.name),
             _code(each.store_file) if each.exported else "its own",
-            each.when if each.exported else "it had a value",
+            f"{each.when}{f', {_code(each.needs)} there' if each.needs else ''}" if each.exported else "it had a value",
             each.clients,
         )
         for each in families.VARIABLES
+    ],
+    "Clients": [
+        _row(each.name, each.in_place, each.certifi_in_place, each.by_override, each.reads) for each in CLIENTS
     ],
     "Events": [_row(_code(each.name), each.level, each.meaning) for each in log.EVENTS],
     "Exit codes": [_row(each.code, each.meaning) for each in errors.EXIT_CODES],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shim import papers, runtime, sbom
+from shim import families, papers, runtime, sbom
 from shim.sbom import Component, File
 
 _LDCONFIG = """\
@@ -122,6 +123,20 @@ def test_the_wrapper_starts_our_interpreter_apart_from_everything_else() -> None
     first, *_ = runtime.WRAPPER.splitlines()
     assert first == "#!/opt/ca-shim/bin/python3 -ISBXutf8"
     compile(runtime.WRAPPER, "ca-shim", "exec")
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("words", ['"$0" "$@"', '-c \'. "$0"\' "$0" "$@"'], ids=["run", "sourced"])
+def test_a_shell_that_reads_the_wrapper_starts_it_by_its_path(tmp_path: Path, shell: str, words: str) -> None:
+    program, wrapper = tmp_path / "the program", tmp_path / "wrapper"
+    program.write_text('#!/bin/sh\nprintf "%s|" "$0" "$@"\n')
+    program.chmod(0o755)
+    wrapper.write_text(runtime.WRAPPER.replace(families.COMMAND, str(program)))
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {shell} {words}", wrapper, "a b", "*"], capture_output=True, check=False, text=True
+    )
+
+    assert (done.stdout, done.stderr) == (f"{program}|a b|*|", "")
 
 
 def test_dpkg_is_asked_for_both_spellings_of_a_merged_directory() -> None:

@@ -75,6 +75,12 @@ def test_every_difference_is_found(after: Snapshot, left: set[str]) -> None:
     assert set(selftest.differing(_BEFORE, after, frozenset({_THROWN.sha256}))) == left
 
 
+def test_a_change_that_was_unfinished_and_is_over_by_now_is_no_difference() -> None:
+    unfinished = machine(RHEL._replace(state=b"pending"), certifi())
+
+    assert set(selftest.differing(unfinished, _BEFORE, frozenset())) == set()
+
+
 def test_a_throwaway_ca_that_was_there_before_is_not_as_it_should_be() -> None:
     stained = machine(RHEL._replace(content=SHIPPED + _THROWN.pem), certifi())
 

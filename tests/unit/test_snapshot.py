@@ -90,7 +90,7 @@ def test_what_is_still_there_is_not_withdrawn() -> None:
     [
         pytest.param(INSTALLED, id="installed"),
         pytest.param(machine(RHEL._replace(state=b"pending -\n")), id="marker"),
-        pytest.param(machine(RHEL, certifi(leftover=True)), id="temporary file"),
+        pytest.param(machine(RHEL, certifi(leftover="/x")), id="temporary file"),
         pytest.param(machine(directories=(OURS,)), id="override bundles"),
         pytest.param(machine(RHEL, certifi(content=SHIPPED + b"# BEGIN ca-shim\n")), id="half a block"),
     ],
@@ -108,6 +108,7 @@ def test_a_machine_without_anything_of_ours_is_untouched() -> None:
     [
         pytest.param({}, True, id="nothing"),
         pytest.param({"curl_needs_bundle": True}, False, id="curl"),
+        pytest.param({"clients": ("/usr/bin/git",)}, False, id="a client"),
         pytest.param({"certifi": ()}, False, id="a certifi fewer"),
         pytest.param({"certifi": (certifi(content=SHIPPED + b"\n"),)}, False, id="a byte of certifi"),
         pytest.param({"os": RHEL._replace(state=b"x")}, False, id="the marker"),

@@ -24,11 +24,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A virtual environment with nothing but the wheel and what it needs, from wheels/ where they are."""
+    """A virtual environment with nothing but the wheel and what it needs, from the lab's where they are."""
     directory = tmp_path_factory.mktemp("environment")
     venv.create(directory, with_pip=True)
     pip = (str(directory / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    _run(*pip, "--find-links", str(_ROOT / "wheels"), str(wheel))
+    fetched = (f"--find-links={each}" for each in (_ROOT / ".cache" / "wheels").glob("locked-*"))
+    _run(*pip, *fetched, str(wheel))
     return directory
 
 

@@ -1,0 +1,1 @@
+"""What an unprivileged user of the container, or another container of its pod, might try."""
