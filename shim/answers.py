@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
 UNUSABLE = "not executable"  # for this user, so it is no client of the application's
+NOT_ASKED = "not asked"
 NOT_CONNECTED, NOT_LOADED = 0, -1  # besides OpenSSL's verify codes, which are positive
 
 
@@ -79,6 +80,16 @@ class Store(Record):
     in_force: bool = True
     ours: bool = False
     mounted: tuple[Mounted, ...] = ()
+    install: str = ""  # what brings a CA into this one, where that is special
+
+
+class Place(Record):
+    """What of this container a remedy has to know."""
+
+    mount: str = ""  # what to do with a CA that is missing
+    install: str = ""  # what to do for one that is mounted
+    unused: tuple[tuple[str, str], ...] = ()  # of mounted files: which is not used and why, and the remedy
+    elsewhere: str = ""  # what is mounted where nobody looks
 
 
 class Case(Record):
@@ -90,6 +101,7 @@ class Case(Record):
     held: tuple[Certificate, ...]  # by the store
     mounted: tuple[Mounted, ...]
     now: float
+    place: Place = Place()
 
 
 class Finding(Record):

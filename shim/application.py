@@ -14,7 +14,7 @@ from shim.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shim.config import Config
     from shim.reconcile import Decision
@@ -35,13 +35,30 @@ class View(Record):
     environ: dict[str, str]
 
 
-def view(config: Config, environ: Mapping[str, str], now: float) -> View:
+def view(config: Config, environ: Mapping[str, str], now: float, command: Sequence[str] = ()) -> View:
     """Look at everything. Changes nothing, and raises nothing for what is missing or broken."""
     intake = sources.read(config.root, config.sources)
-    snapshot = host.look(config, environ, (), host.uid_of_last_start(config, environ))
+    snapshot = host.look(config, environ, command, host.uid_of_last_start(config, environ))
     snapshot = snapshot._replace(certifi=tuple(each for each in snapshot.certifi if not each.hidden))
-    decision = reconcile.decide(intake, snapshot, now)
+    decision = reconcile.decide(config, intake, snapshot, now)
     return View(intake, snapshot, decision, {**environ, **_left(config.root, snapshot)})
+
+
+def started(config: Config, snapshot: Snapshot) -> bool:
+    """Say whether a start of the shim has left something here; one without any CA leaves nothing."""
+    paths = (f"{config.root}{each.path}/{name}" for each in snapshot.directories for name in ("env", host.RECEIPT))
+    return any(map(host.changed_at, paths))
+
+
+def how_to_install(config: Config, *, seen: bool = True) -> str:
+    """Say what brings a mounted CA into the stores; `seen` is whether a start has left something."""
+    install = f"run `{families.COMMAND} install`"
+    if config.off:
+        return f"unset CA_SHIM, since starts with CA_SHIM=off do not look at the stores, and restart; or {install}"
+    if not seen:
+        entry = f"{families.HOME}/bin/entrypoint.sh COMMAND"
+        return f"no start of the shim has been seen here: start a wrapped program, or {entry}; or {install}"
+    return f"{install}, or restart"
 
 
 def _left(root: str, snapshot: Snapshot) -> dict[str, str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from shim.record import Note
 
 _NAME = "ca-shim"
+_NOTHING = f"no CA was found: mount CA files on {families.DEFAULT_SOURCES[0]}"
 _NAMES = (_NAME, "__main__.py")  # any other name is that of a program that `wrap` put the shim in front of
 
 
@@ -107,7 +108,7 @@ def _trust_or_log(
 
 def _report(outcome: Outcome, started: float) -> None:
     if outcome.remembered:
-        nothing = {} if outcome.certificates else {"remedy": "no CA was found: mount CA files"}
+        nothing = {} if outcome.certificates else {"remedy": _NOTHING}
         some = {"remedy": f"{families.COMMAND} status names them"} if outcome.known_problems else nothing
         log.fixed("trust.ready", changes=0, certificates=outcome.certificates, problems=outcome.known_problems, **some)
         return
@@ -165,7 +166,7 @@ def _plan(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 def _status(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import status
 
-    found = status.look(settings, environ, time.time())
+    found = status.look(settings, environ, time.time(), strict=parsed.strict)
     status.show(found, as_json=parsed.as_json)
     return found.code
 
@@ -173,7 +174,7 @@ def _status(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
 def _verify(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:
     from shim import probe
 
-    return probe.main(settings, environ, parsed.words, as_json=parsed.as_json)
+    return probe.main(settings, environ, parsed.words, parsed.behind, as_json=parsed.as_json)
 
 
 def _selftest(settings: Config, environ: dict[str, str], parsed: Parsed) -> int:

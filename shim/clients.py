@@ -12,39 +12,43 @@ import select
 import signal
 import time
 
-from shim import become, families, interpreters, signals
+from shim import become, connection, families, interpreters, signals
 from shim.accounts import Account
 from shim.answers import ABSENT, ACCEPTED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
 from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
+from shim.relay import Relay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping, Sequence
 
     from shim.answers import Server
     from shim.config import Config
 
-SECONDS = 20.0
+SECONDS = 10.0  # for one client
 _MAX_SAID = 64 * 1024
 _MAX_REASON = 300
+NOTHING = r"(?!)"  # a pattern of no line
 # Whom root runs clients as where nobody named a user and the default one does not exist: a developer's machine.
 _NOBODY = Account("nobody", 65534, 65534, (65534,), "/")
 
 
 class Kind(Record):
-    """How one kind of client is asked and understood; patterns are tried on `exit N` and all that it said."""
+    """How one kind of client is asked and understood: its patterns are tried on `exit N` and on every line it prints.
+
+    A client that sends a request accepts the server, whatever it prints; see `relay`.
+    """
 
     name: str
     program: str  # its name on PATH; "" is every Python of the application
     arguments: tuple[str, ...]  # `{url}` and the like are filled in
     named: tuple[str, ...]  # added when the server has a name
     numbered: tuple[str, ...]  # added when it has an address
-    tunnel: tuple[str, ...]  # added when there is a proxy that the client does not find by itself
     reads: tuple[str, ...]  # variables that point it to a bundle; the first that is set counts
     refused: str
-    unreachable: str
-    accepted: str
+    accepted: str = NOTHING
     script: str = ""
 
 
@@ -60,22 +64,12 @@ class Client(Record):
         return f"{self.kind.name} ({self.path})"
 
 
-# Every Python since 2.7.9, and 2.7.5 of CentOS 7: no annotations, no f-strings. ssl knows no proxies.
+# Every Python since 2.7.9, and 2.7.5 of CentOS 7: no annotations, no f-strings.
 _SSL_SCRIPT = """
-import os, ssl, sys
+import socket, ssl, sys
 try:
-    from http.client import HTTPSConnection
-except ImportError:
-    from httplib import HTTPSConnection
-host, port, seconds, proxy = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
-gate = proxy.rpartition(":")
-try:
-    context = ssl.create_default_context()
-    connection = HTTPSConnection(gate[0] or host, int(gate[2] or port), timeout=seconds, context=context)
-    if proxy:
-        word = os.environ.get("PROXY_AUTHORIZATION")
-        connection.set_tunnel(host, port, {"Proxy-Authorization": word} if word else {})
-    connection.connect()
+    plain = socket.create_connection((sys.argv[2], int(sys.argv[3])))
+    ssl.create_default_context().wrap_socket(plain, server_hostname=sys.argv[1])
     sys.stdout.write("accepted")
 except Exception as error:
     sys.stdout.write("%s: %s" % (type(error).__name__, error))
@@ -88,27 +82,17 @@ except ImportError:
     sys.stdout.write("absent")
     sys.exit(0)
 try:
-    requests.get(sys.argv[1], timeout=float(sys.argv[2]), allow_redirects=False, stream=True)
-    sys.stdout.write("accepted")
+    requests.head(sys.argv[1])
 except Exception as error:
     sys.stdout.write("%s: %s" % (type(error).__name__, error))
 """
 _NODE_SCRIPT = """
-const [host, port, proxy] = process.argv.slice(1);
-const tls = require("tls"), http = require("http"), net = require("net");
+const tls = require("tls"), net = require("net"), [name, host, port] = process.argv.slice(1);
 const say = line => { console.log(line); process.exit(0); };
-const fail = error => say(`${error.code || error.name}: ${error.message}`);
-const open = socket => tls.connect(
-  { host, port: +port, socket, servername: net.isIP(host) ? undefined : host }, () => say("accepted")
-).on("error", fail);
-if (!proxy) open();
-else {
-  const gate = new URL(`http://${proxy}`), word = process.env.PROXY_AUTHORIZATION;
-  const headers = word ? { "Proxy-Authorization": word } : {};
-  http.request({ host: gate.hostname, port: gate.port, method: "CONNECT", path: `${host}:${port}`, headers })
-    .on("connect", (answer, socket) => answer.statusCode === 200 ? open(socket) : say(`proxy: ${answer.statusCode}`))
-    .on("error", fail).end();
-}
+const servername = net.isIP(name) ? undefined : name;
+const checkServerIdentity = (_, certificate) => tls.checkServerIdentity(name, certificate);
+tls.connect({ host, port: +port, servername, checkServerIdentity }, () => say("accepted"))
+  .on("error", error => say(`${error.code || error.name}: ${error.message}`));
 """
 _ARGUMENTS = ("-B", "-c", "{script}")
 # A verdict on the certificate or the bundle; other errors of ssl come from a connection that broke.
@@ -121,45 +105,33 @@ _OS, _REQUESTS, _CURL, _NODE = (
 KINDS = (
     # Its context is what urllib, http.client and most libraries besides requests use.
     Kind(
-        "Python ssl", "", (*_ARGUMENTS, "{host}", "{port}", "{seconds}", "{proxy}"), (), (), (), (_OS,),
-        _TLS_REFUSED, r"^(SSL\w*Error|(OS|IO|Connection\w*|Timeout)Error|timeout|gaierror|herror|error)\b",
-        r"^accepted", _SSL_SCRIPT,
+        "Python ssl", "", (*_ARGUMENTS, "{name}", "{host}", "{port}"), (), (), (_OS,),
+        _TLS_REFUSED, "^accepted", _SSL_SCRIPT,
     ),
     # requests/sessions.py, merge_environment_settings; adapters.py says "Could not find a suitable TLS CA bundle".
     Kind(
-        "requests", "", (*_ARGUMENTS, "{url}", "{seconds}"), (), (), (), (_REQUESTS, _CURL),
-        rf"{_TLS_REFUSED}|^(OS|IO)Error: Could not find",
-        r"^SSLError|^ProxyError|^Connect\w*(Error|Timeout)(?!.*(BadStatusLine|RemoteDisconnected))",
-        r"^accepted|^ReadTimeout|^ConnectionError.*(BadStatusLine|RemoteDisconnected)", _REQUESTS_SCRIPT,
+        "requests", "", (*_ARGUMENTS, "{url}"), (), (), (_REQUESTS, _CURL),
+        rf"{_TLS_REFUSED}|^(OS|IO)Error: Could not find", script=_REQUESTS_SCRIPT,
     ),
-    # curl(1), EXIT CODES; time_appconnect is not 0 once the handshake is over, whatever becomes of the request.
+    # curl(1), EXIT CODES.
     Kind(
-        "curl", "curl",
-        ("-sS", "-o", os.devnull, "-w", "appconnect %{{time_appconnect}}\n", "--max-time", "{seconds}", "{url}"),
-        (), (), (), (_CURL, _OS),
-        r"^exit (51|60|77|82|83|90|91)$", r"^exit (5|6|7|35|97)$|^curl: \(28\) (?!Operation)",
-        r"^exit 0$|^appconnect (?![0.,]+$)",
+        "curl", "curl", ("-sS", "--head", "{url}"), (), (), (_CURL, _OS), r"^exit (51|60|77|82|83|90|91)$",
     ),
-    # openssl-s_client(1): -brief and -verify_hostname exist since 1.0.2, -proxy since 1.1.0, -proxy_user since 3.0.
+    # openssl-s_client(1): -brief and -verify_hostname exist since 1.0.2.
     Kind(
-        "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{authority}"),
-        ("-servername", "{host}", "-verify_hostname", "{host}"), ("-verify_ip", "{host}"), ("-proxy", "{proxy}"),
-        (_OS,),
-        r"verify error|certificate verify failed", r"errno|CONNECT failed|BIO_lookup|[Nn]ame or service", r"^exit 0$",
+        "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{relay}"),
+        ("-servername", "{name}", "-verify_hostname", "{name}"), ("-verify_ip", "{name}"), (_OS,),
+        r"verify error|certificate verify failed", r"^exit 0$",
     ),
-    # containers/image pings https://HOST/v2/ first; any answer in HTTP comes after the handshake. No stranger is to be
-    # told credentials.
+    # containers/image pings https://HOST/v2/ first. It is told no credentials, although no request goes out.
     Kind(
-        "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (),
-        (_OS,),
-        r"x509: |tls: ", r"dial tcp|lookup |timeout|deadline|proxyconnect|HTTP response to HTTPS|: EOF",
-        r"^exit 0$|status code|StatusCode|HTTP status|manifest|unauthorized|denied|invalid character",
+        "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (_OS,),
+        r"x509: |tls: ",
     ),
-    # Node's roots are its own; the variable adds to them. It knows no proxies.
+    # Node's roots are its own; the variable adds to them.
     Kind(
-        "node", "node", ("-e", "{script}", "{host}", "{port}", "{proxy}"), (), (), (), (_NODE,),
-        r"^\w*(CERT|ISSUER|SIGNATURE|SELF_SIGNED|ERR_SSL|EPROTO)\w*: ", r"^(proxy|E[A-Z_]+): ", r"^accepted",
-        _NODE_SCRIPT,
+        "node", "node", ("-e", "{script}", "{name}", "{host}", "{port}"), (), (), (_NODE,),
+        r"^\w*(CERT|ISSUER|SIGNATURE|SELF_SIGNED|ERR_SSL|EPROTO)\w*: ", "^accepted", _NODE_SCRIPT,
     ),
 )  # fmt: skip
 
@@ -197,7 +169,7 @@ def _pythons(path: str, bundles: Sequence[str]) -> Iterator[str]:
         prefix = os.path.dirname(os.path.dirname(candidate))
         venv = prefix if os.path.isfile(f"{prefix}/pyvenv.cfg") else ""
         key = venv, os.path.realpath(candidate)
-        if key not in seen and os.access(candidate, os.X_OK):
+        if key not in seen and os.path.isfile(candidate):  # one that its user cannot execute is told as such
             seen.add(key)
             yield candidate
 
@@ -214,27 +186,28 @@ def _candidates(path: str, bundles: Sequence[str]) -> Iterator[str]:
 def ask(
     client: Client, server: Server, environ: Mapping[str, str], account: Account | None, seconds: float = SECONDS
 ) -> Answer:
-    """Execute the client and say whether it accepts the server; a client that does not end in time is killed."""
-    values = {**server._asdict(), "authority": server.authority, "url": f"https://{server.authority}/"}
-    kind = client.kind
-    words = (
-        *kind.arguments,
-        *(kind.numbered if server.is_address else kind.named),
-        *(kind.tunnel if server.proxy else ()),
-    )
-    command = [word.format(**values, script=kind.script, seconds=max(1, int(seconds) - 2)) for word in words]
-    secrets = {"PROXY_AUTHORIZATION": server.authorization} if server.authorization else {}
-    status, said = run([client.path, *command], {**environ, **secrets}, account, seconds)
-    return understand(kind, status, _without_passwords(said.decode("utf-8", "replace"), environ))
+    """Execute the client and say whether it accepts the server; a client that does not end in time is killed.
 
-
-def _without_passwords(said: str, environ: Mapping[str, str]) -> str:
-    """Blank what stands before the host in proxies' URLs: clients quote them when they complain."""
-    for name, value in environ.items():
-        user = value.rpartition("@")[0].rpartition("://")[2]
-        if name.lower().endswith("_proxy") and user:
-            said = said.replace(user, "(user)")
-    return said
+    It is told of no proxy but our relay, so it knows no password of any other.
+    """
+    kind, until = client.kind, time.monotonic() + seconds
+    with Relay(server, until) as relay:
+        words = (*kind.arguments, *(kind.numbered if server.is_address else kind.named))
+        places = {"relay": relay.authority, "host": relay.host, "port": relay.port, "name": server.host}
+        authority = relay.target.authority
+        command = [
+            word.format(**places, authority=authority, url=f"https://{authority}/", script=kind.script)
+            for word in words
+        ]
+        proxies = dict.fromkeys(("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"), f"http://{relay.authority}")
+        kept = {name: value for name, value in environ.items() if name not in connection.PROXY_VARIABLES}
+        status, said = run([client.path, *command], {**kept, **proxies}, account, until, relay)
+    if relay.requested:
+        return Answer(ACCEPTED)
+    answer = understand(kind, status, said.decode("utf-8", "replace"))
+    if answer.state == UNCLEAR and relay.error:
+        return Answer(UNREACHABLE, connection.unreachable(server, relay.error).problem)
+    return answer
 
 
 def understand(kind: Kind, status: int, said: str) -> Answer:
@@ -244,7 +217,7 @@ def understand(kind: Kind, status: int, said: str) -> Answer:
         return Answer(ABSENT)
     if status in (NotExecutableError.code, NotFoundError.code):
         return Answer(UNUSABLE, "".join(lines[1:])[:_MAX_REASON])
-    for state, pattern in ((REFUSED, kind.refused), (UNREACHABLE, kind.unreachable), (ACCEPTED, kind.accepted)):
+    for state, pattern in ((REFUSED, kind.refused), (ACCEPTED, kind.accepted)):
         telling = {line: match for line in lines if (match := re.search(pattern, line))}
         if telling:
             words = [line[match.start() :] for line, match in telling.items() if line != lines[0]] or lines[1:2]
@@ -259,13 +232,16 @@ def _essence(words: str) -> str:
 
 
 def run(
-    command: Sequence[str], environ: Mapping[str, str], account: Account | None, seconds: float
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    account: Account | None,
+    until: float,
+    relay: Relay | None = None,
 ) -> tuple[int, bytes]:
-    """Execute a command as `account` in a process group of its own; gives its exit status and all that it said.
+    """Execute a command as `account` in a process group of its own; return its exit status and all that it said.
 
-    Whatever of the group is left when the command or the time has ended is killed.
+    Whatever of the group is left is killed when the command or the time has ended, or the relay has its verdict.
     """
-    deadline = time.monotonic() + seconds
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -273,8 +249,8 @@ def run(
     os.close(writer)
     signals.running.append(child)
     try:
-        said = _read(reader, deadline)
-        status = _wait(child, deadline)
+        said = _read(reader, until, relay)
+        status = _wait(child, 0.0 if relay and relay.requested else until)
     finally:
         signals.running.remove(child)
         os.close(reader)
@@ -303,20 +279,24 @@ def _become_and_execute(command: Sequence[str], environ: dict[str, str], account
         os._exit(code)
 
 
-def _read(reader: int, deadline: float) -> bytes:
+def _read(reader: int, until: float, relay: Relay | None) -> bytes:
     """Read to the end, or to the deadline: a descendant outside of the group may hold the pipe for ever."""
     said = b""
-    while select.select([reader], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        piece = os.read(reader, 1 << 14)
-        if not piece:
+    while relay is None or not relay.requested:
+        waiting: list[int | socket.socket] = [reader, *(relay.sockets if relay else ())]
+        ready = select.select(waiting, [], [], max(0.0, until - time.monotonic()))[0]
+        if relay:
+            relay.serve(ready)
+        piece = os.read(reader, 1 << 14) if reader in ready else b""
+        if not ready or (reader in ready and not piece):
             break
         said = (said + piece)[:_MAX_SAID]
     return said
 
 
-def _wait(child: int, deadline: float) -> int:
+def _wait(child: int, until: float) -> int:
     """Give the exit status; the group is killed while its leader is a zombie, so that its number is nobody else's."""
-    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < until:
         time.sleep(0.005)
     kill(child)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

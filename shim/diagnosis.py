@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from shim import families
-from shim.answers import ACCEPTED, NOT_CONNECTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
+from shim.answers import ACCEPTED, NOT_ASKED, NOT_CONNECTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
 from shim.certs import timestamp
 
 TYPE_CHECKING = False
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from shim.answers import Asked, Case, Link, Mounted, Verdict
     from shim.certs import Certificate
 
-_INSTALL = f"run `{families.COMMAND} install`"
-_MOUNT = f"put it among the files mounted on {families.DEFAULT_SOURCES[0]}, then restart, or {_INSTALL}"
-MEND = f"restore the file from its package, or unset the variable; then {_INSTALL}"
+MEND = f"restore the file from its package, or unset the variable; then run `{families.COMMAND} install`"
 _SESSION = f'in this session, run eval "$({families.COMMAND} env)"'
 _REISSUE = "have the certificate reissued"
+_MOUNT_THAT = "mount that CA"
+_MOST = 3  # files that a sentence names
 
 
 def diagnose(case: Case) -> Finding:
@@ -38,16 +38,26 @@ def _missing_issuer(case: Case) -> Finding:
     held = {each.sha256 for each in case.held}
     mounted = [each for each in case.mounted if each.certificate.subject_id in issuers]
     if new := [each for each in mounted if not each.refusal and each.certificate.sha256 not in held]:
-        problem = f"{_mounted(new[0])}, but not yet in this store"
-        return Finding("not-installed", problem, f"{_INSTALL}, or restart")
+        return Finding("not-installed", f"{_mounted(new[0])}, but not yet in this store", case.place.install)
     if mounted and all(each.refusal for each in mounted):
         problem = f"{_mounted(mounted[0])}, but {mounted[0].refusal}"
         return Finding("mounted-and-refused", problem, "have it reissued, or mount its successor")
     in_store = [each for each in case.held if each.subject_id == path[-1].issuer_id]
     if in_store and not any("issued-by-another" in each.traits for each in in_store):
         problem = f"a CA named {path[-1].issuer} is trusted, but did not sign what the server sends: it has another key"
-        return Finding("other-key", problem, f"get the present one from whoever runs the CA, {_MOUNT}")
-    return _incomplete(case, path, in_store)
+        return Finding("other-key", problem, f"get the present one from whoever runs the CA, {case.place.mount}")
+    return _with_what_is_not_used(case, _incomplete(case, path, in_store))
+
+
+def _with_what_is_not_used(case: Case, finding: Finding) -> Finding:
+    """Name the mounted files that are not used: the CA may be in one of them. Else say that there are none."""
+    if case.place.unused:
+        whats, remedies = zip(*case.place.unused, strict=True)
+        kind = finding.kind if case.mounted else "mounted-and-refused"
+        problem = f"{finding.problem}; of the mounted files {', '.join(whats[:_MOST])} cannot be used"
+        return Finding(kind, problem, f"if it is in there, {remedies[0]}; or else {finding.remedy}")
+    nothing = "" if case.mounted else f", and no CA is mounted at all{case.place.elsewhere}"
+    return finding._replace(problem=finding.problem + nothing)
 
 
 def _mounted(each: Mounted) -> str:
@@ -59,24 +69,26 @@ def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certifica
     known = [*case.held, *(each.certificate for each in case.mounted)]
     alone = [*in_store, *(each for each in known if each.subject_id in sent and "issued-by-another" in each.traits)]
     name = path[-1].issuer  # its own, when it is a root
-    nothing = "" if case.mounted else ", and no CA is mounted at all"
     if alone:
         problem = f"the CA {alone[0].subject} is only an intermediate, and its root is not trusted"
         root = _issuer_above(alone[0], known) if in_store else name
-        return Finding("only-intermediate", problem, f"get its root, {root}, {_MOUNT}")
+        return Finding("only-intermediate", problem, f"get its root, {root}, {case.place.mount}")
     if leaf := next((each for each in case.mounted if each.certificate.sha256 == path[0].sha256), None):
         problem = f"what is mounted ({leaf.certificate.file}) is the server's own certificate, which is no CA"
-        return Finding("leaf-mounted", problem, f"get the CA that issued it, {name}, {_MOUNT}")
+        return Finding("leaf-mounted", problem, f"get the CA that issued it, {name}, {case.place.mount}")
     if len(path) == 1 and len(case.chain) == 1:
         fetch = f" (it says that its issuer can be fetched from {path[0].sources[0]})" if path[0].sources else ""
-        problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here"
-        problem += nothing + fetch
-        remedy = f"if that is an intermediate, have the server send it (its full chain); if it is a root, {_MOUNT}"
+        problem = f"the server sends its own certificate alone, and the issuer {name} is not trusted here{fetch}"
+        remedy = (
+            "if that is an intermediate, have the server send it (its full chain), or mount it beside its root; "
+            f"if it is a root, {case.place.mount}"
+        )
         return Finding("intermediate-not-sent" if case.mounted else "issuer-unknown", problem, remedy)
     if len(path) == 1:
         problem = f"none of what the server sends is {name}, which issued the server's certificate"
-        return Finding("intermediate-not-sent", problem, "have the server send the right chain")
-    return Finding("root-not-mounted", f"the root {name} is not trusted here{nothing}", f"get it, {_MOUNT}")
+        remedy = "have the server send the right chain, or mount the intermediate beside its root"
+        return Finding("intermediate-not-sent", problem, remedy)
+    return Finding("root-not-mounted", f"the root {name} is not trusted here", f"get it, {case.place.mount}")
 
 
 def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str:
@@ -102,9 +114,14 @@ def _path(chain: tuple[Link, ...]) -> tuple[Link, ...]:
 def _self_signed(case: Case) -> Finding:
     leaf = case.chain[0]
     problem = f"the server has a certificate signed by itself, {leaf.subject}"
-    if any(each.certificate.sha256 == leaf.sha256 for each in case.mounted):
-        return Finding("not-installed", f"{problem}, which is mounted but not in this store", f"{_INSTALL}, or restart")
-    return Finding("self-signed", problem, f"give the server a certificate of your CA; or trust this one: {_MOUNT}")
+    remedy = f"give the server a certificate of your CA; or trust this one: {case.place.mount}"
+    mounted = next((each for each in case.mounted if each.certificate.sha256 == leaf.sha256), None)
+    if mounted and mounted.refusal:
+        problem = f"{problem}, which is mounted, but {mounted.refusal}"
+        return Finding("mounted-and-refused", problem, f"give the server a certificate of your CA, and {_MOUNT_THAT}")
+    if mounted:
+        return Finding("not-installed", f"{problem}, which is mounted but not in this store", case.place.install)
+    return _with_what_is_not_used(case, Finding("self-signed", problem, remedy))
 
 
 def _wrong_name(case: Case) -> Finding:
@@ -120,10 +137,10 @@ def _expired(case: Case) -> Finding:
     for number, link in enumerate(path):
         if link.not_after < case.now and link.subject_id not in {each.subject_id for each in old}:
             what = "the server's certificate" if number == 0 else "a CA that the server sends,"
-            problem = f"{what} {link.subject} expired at {timestamp(link.not_after)}"
-            return Finding("expired", problem, "renew it on the server")
-    problem = f"the trusted CA {old[0].subject if old else path[-1].issuer} has expired"
-    return Finding("expired", problem, f"get its successor, {_MOUNT}")
+            problem = f"{what} {link.subject} expired at {timestamp(link.not_after)}{_here(case)}"
+            return Finding("expired", problem, "renew it on the server; or correct this machine's clock")
+    problem = f"the trusted CA {old[0].subject if old else path[-1].issuer} has expired{_here(case)}"
+    return Finding("expired", problem, f"get its successor, {case.place.mount}")
 
 
 def _not_yet_valid(case: Case) -> Finding:
@@ -132,23 +149,49 @@ def _not_yet_valid(case: Case) -> Finding:
     late: list[Link | Certificate] = [each for each in path if each.not_before > case.now]
     late += [each for each in case.held if each.subject_id in issuers and each.not_before > case.now]
     found = late[0] if late else path[0]
-    problem = f"{found.subject} is not valid before {timestamp(found.not_before)}"
+    problem = f"{found.subject} is not valid before {timestamp(found.not_before)}{_here(case)}"
     return Finding("not-yet-valid", problem, "check this machine's clock, or wait")
+
+
+def _here(case: Case) -> str:
+    return f" (here it is {timestamp(case.now)})"
+
+
+def _weak(case: Case) -> Finding:
+    problem = f"the chain has a key or a signature that OpenSSL 3 takes for too weak ({case.failure.message})"
+    return Finding("weak", problem, "have the certificate reissued: RSA of 2048 bits or more, SHA-256 or newer")
 
 
 # By OpenSSL's verify codes, x509_vfy.h.
 _RULES = {
     2: _missing_issuer, 19: _missing_issuer, 20: _missing_issuer, 21: _missing_issuer, 7: _missing_issuer,
     9: _not_yet_valid, 10: _expired, 18: _self_signed, 62: _wrong_name, 64: _wrong_name,
+    66: _weak, 67: _weak, 68: _weak,
 }  # fmt: skip
 
 
-def conclude(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]) -> Iterator[Finding]:
+def conclude(
+    case: Case, verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]
+) -> Iterator[Finding]:
     """Say what follows from all answers together: the same cause once, and who hides a store."""
-    counting = [each for each in verdicts if each.store.in_force]
+    of_stores = list(_of_stores(verdicts))
+    yield from of_stores
+    if not of_stores:
+        yield from _of_clients(case, asked)
+    if unusable := [each for each in asked if each.answer.state == UNUSABLE]:
+        problem = f"{_named(unusable)} cannot be asked: {unusable[0].answer.reason}"
+        yield Finding("client-unusable", problem, "nothing is to be done, unless the application uses it")
+    for each in (each for each in verdicts if each.store.variable and not each.store.in_force and each.failure):
+        problem = f"{each.store.name}, {each.store.path}, hides the stores in this session; the application has another"
+        yield Finding("session", problem, _SESSION)
+    if lacking:
+        yield Finding("session", f"this session lacks the application's {', '.join(lacking)}", _SESSION)
+
+
+def _of_stores(verdicts: tuple[Verdict, ...]) -> Iterator[Finding]:
     accepted = (each.store for each in verdicts if each.failure is None and not each.store.variable)
     accepting = [store.path for store in sorted(accepted, key=lambda store: not store.in_force)]  # the hidden ones last
-    for each in counting:
+    for each in (each for each in verdicts if each.store.in_force):
         refuses = each.failure and each.failure.code != NOT_CONNECTED
         if refuses and each.store.variable and not each.store.ours and accepting:
             variable, path = each.store.variable, each.store.path
@@ -157,15 +200,24 @@ def conclude(verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: t
             yield Finding("variable-hides-stores", problem, remedy)
         elif each.finding:
             yield each.finding
+
+
+def _of_clients(case: Case, asked: tuple[Asked, ...]) -> Iterator[Finding]:
+    """Say what clients come to although every store accepts."""
     refused = [each for each in asked if each.answer.state == REFUSED]
-    for each_asked in refused if all(each.failure is None for each in counting) else []:
-        problem = f"{each_asked.client} refuses although every store accepts: {each_asked.answer.reason}"
+    if refused and not case.chain[0].names:
+        problem = f"the server's certificate has no subjectAltName, without which {_named(refused)} refuse it"
+        yield Finding("no-alternative-name", problem, f"have it reissued with {case.server.host} as one")
+        refused = []
+    for each in refused:
+        problem = f"{each.client} refuses although every store accepts: {each.answer.reason}"
         yield Finding("client-refuses", problem, "it reads another store, or verifies more strictly: see its words")
-    for each_asked in (each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)):
-        problem = f"{each_asked.client} could not be asked: {each_asked.answer.reason}"
-        yield Finding("client-failed", problem, "see its words; proxies and privileges are the usual causes")
-    for each in (each for each in verdicts if each.store.variable and not each.store.in_force and each.failure):
-        problem = f"{each.store.name}, {each.store.path}, hides the stores in this session; the application has another"
-        yield Finding("session", problem, _SESSION)
-    if lacking:
-        yield Finding("session", f"this session lacks the application's {', '.join(lacking)}", _SESSION)
+    failed = [each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)]
+    for answer in dict.fromkeys(each.answer for each in failed):
+        names = _named([each for each in failed if each.answer == answer])
+        remedy = "ask again" if answer.state == NOT_ASKED else "see its words; privileges are the usual cause"
+        yield Finding("client-failed", f"{names} could not be asked: {answer.reason}", remedy)
+
+
+def _named(asked: Sequence[Asked]) -> str:
+    return ", ".join(each.client for each in asked)

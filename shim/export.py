@@ -25,7 +25,7 @@ def export(config: Config, environ: Mapping[str, str], target: str, now: float) 
     intake = sources.read(config.root, config.sources)
     found = host.look(config, environ, ())
     snapshot = found._replace(directories=(_as_directory(config.root + target, target),))
-    decision = reconcile.decide(intake, snapshot, now)
+    decision = reconcile.decide(config, intake, snapshot, now)
     material = plan.Material(decision.wanted, snapshot, decision.may_go)
     files = {name: _content(name, base, material) for name, base in _FILES}
     pointing = {row.name: f"{target}/{row.store_file}" for row in families.VARIABLES if row.exported}

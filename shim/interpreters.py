@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     _Found = TypeVar("_Found")
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+OF_COMMAND = "the command's interpreter"  # how a bundle was found
 _MAX_NAMED = 512  # absolute paths in the shell scripts of a command, with the directories above them
 _MAX_SCRIPTS = 16
 _SCRIPT = 64 * 1024  # bytes of a shell script that are read
@@ -76,7 +77,7 @@ def _of_command(root: str, command: Sequence[str], path: str) -> Iterator[tuple[
         program = which(root, words.pop(0), path)
         interpreter = _interpreter(root, program, path)
         if os.path.basename(interpreter) not in families.SHELLS:
-            yield from _both_prefixes(root, interpreter, "the command's interpreter")
+            yield from _both_prefixes(root, interpreter, OF_COMMAND)
             break
         if program == interpreter:
             scripts.append(" ".join(words).encode("utf-8", "surrogateescape"))

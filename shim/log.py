@@ -29,6 +29,8 @@ EVENTS = (
     Event("source.missing", "warning", "a source named in CA_SHIM_CERTS does not exist, or holds no certificate"),
     Event("source.unreadable", "warning", "part of a source cannot be read; nothing is removed in this run"),
     Event("source.limit", "warning", "the sources are larger than the limits; nothing is removed in this run"),
+    Event("source.unusable", "warning", "files are mounted, and no CA of them can be used"),
+    Event("source.elsewhere", "warning", "no CA is mounted, and this mount looks as if it was meant to hold them"),
     Event("file.refused", "info", "a file holds no certificate, or is no regular file"),
     Event("block.refused", "warning", "one block of a file cannot be used; the others are"),
     Event("key.ignored", "warning", "a file holds a private key, which was not copied"),

@@ -56,9 +56,9 @@ COMMANDS = (
         "status",
         "",
         "show every CA in every store: installed, missing, withdrawn, refused and why",
-        (*_READING, "--json"),
+        (*_READING, "--strict", "--json"),
         (0, 1, 2),
-        "status --json",
+        "status --strict",
     ),
     Command(
         "verify",
@@ -104,6 +104,7 @@ COMMANDS = (
 _NARGS: dict[str, int | str] = {"run": argparse.REMAINDER, "export": 1}
 _FLAGS = {
     "--exit-code": ("exit_code", "exit with 3 when something would change"),
+    "--strict": ("strict", "exit with 1 also when something mounted cannot be used, or is not yet installed"),
     "--json": ("as_json", "print one JSON document"),
 }
 
@@ -117,6 +118,8 @@ class Parsed(NamedTuple):
     words: Sequence[str]
     as_json: bool = False
     exit_code: bool = False
+    strict: bool = False
+    behind: Sequence[str] = ()  # what follows `--`, where it is no part of the words
 
 
 class _Parser(argparse.ArgumentParser):
@@ -131,7 +134,7 @@ class _Parser(argparse.ArgumentParser):
 
         nearest = get_close_matches(word, known, n=1, cutoff=0.5)
         meant = f"did you mean {nearest[0]}? " if nearest else ""
-        raise UsageError(f"{self.prog} knows no {word!a}: {meant}see {self.prog} --help")
+        raise UsageError(f"{self.prog} knows no {word.rpartition('@')[2]!a}: {meant}see {self.prog} --help")
 
 
 class _Version(argparse.Action):
@@ -155,6 +158,10 @@ def parse(arguments: Sequence[str]) -> Parsed:
     first = arguments[0] if arguments else "--help"
     if first not in (*names, "-h", "--help", "--version"):
         parser.refuse(first, names)
+    behind: Sequence[str] = ()
+    if first == "verify" and "--" in arguments:
+        end = arguments.index("--")
+        arguments, behind = arguments[:end], arguments[end + 1 :]
     known, strange = parser.parse_known_args([first, *arguments[1:]])
     found = vars(known)
     if strange:
@@ -163,8 +170,8 @@ def parse(arguments: Sequence[str]) -> Parsed:
     words = found.get("words") or []
     settings = {row.variable: found[row.variable] for row in SETTINGS if found.get(row.variable) is not None}
     words = words[1:] if words[:1] == ["--"] else words
-    flags = {name: bool(found.get(name)) for name in ("as_json", "exit_code")}
-    return Parsed(found["command"], settings, found.get("root") or "", words, **flags)
+    flags = {name: bool(found.get(name)) for name in ("as_json", "exit_code", "strict")}
+    return Parsed(found["command"], settings, found.get("root") or "", words, behind=behind, **flags)
 
 
 def _parser() -> tuple[_Parser, dict[str, _Parser]]:
@@ -232,7 +239,7 @@ def _add_options(parser: argparse.ArgumentParser, command: Command) -> None:
 
 _WORDS = {
     "COMMAND": "the command and its arguments, after --",
-    "URL": "an https URL, a host or host:port",
+    "URL": "an https URL, a host or host:port; after -- the command whose own interpreter is looked at too",
     "DIR": "a directory that this user can write, as an emptyDir",
     "NAME": "a path, or a name that is looked for on PATH and where Anchore's images keep programs",
 }

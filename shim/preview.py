@@ -23,7 +23,7 @@ def make(config: Config, environ: Mapping[str, str], command: Sequence[str], now
     """Decide and plan without changing anything."""
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, command)
-    decision = reconcile.decide(intake, snapshot, now)
+    decision = reconcile.decide(config, intake, snapshot, now)
     return decision, reconcile.proven(decision, snapshot, {})
 
 

@@ -19,15 +19,18 @@ from shim import (
     diagnosis,
     families,
     host,
+    interpreters,
     plan,
     reading,
 )
 from shim.answers import (
     ABSENT,
     ACCEPTED,
+    NOT_ASKED,
     NOT_CONNECTED,
     NOT_LOADED,
     REFUSED,
+    UNCLEAR,
     UNREACHABLE,
     Answer,
     Asked,
@@ -36,12 +39,13 @@ from shim.answers import (
     Finding,
     Link,
     Mounted,
+    Place,
     Report,
     Server,
     Store,
     Verdict,
 )
-from shim.application import view
+from shim.application import how_to_install, started, view
 from shim.certs import timestamp
 from shim.log import printable, say
 from shim.record import Record
@@ -52,9 +56,16 @@ if TYPE_CHECKING:
 
     from shim.accounts import Account
     from shim.config import Config
+    from shim.reconcile import Decision
     from shim.snapshot import Snapshot
 
+_SECONDS = 25.0  # for one server, so that all of it ends within 30
 _GO = "Go programs (search path)"
+_LATE = Answer(NOT_ASKED, "the server has taken all the time there is")
+_AS_COMMAND = (
+    "start that command through the shim, which then looks for its interpreter; or name the file in CA_SHIM_CERTIFI"
+)
+_UNUSED = ("file.refused", "block.refused", "source.unreadable", "source.limit")
 _READS = {kind.name: kind.reads for kind in clients.KINDS}
 
 
@@ -65,38 +76,47 @@ class Sight(Record):
     found: tuple[clients.Client, ...]
     application: dict[str, str]  # its environment
     lacking: tuple[str, ...]  # variables that this session lacks, and the application has
+    place: Place = Place()
     root: str = ""  # a directory that stands for `/`
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-def main(settings: Config, environ: Mapping[str, str], urls: Sequence[str], *, as_json: bool) -> int:
-    """Verify every server; gives 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
+def main(
+    settings: Config, environ: Mapping[str, str], urls: Sequence[str], command: Sequence[str] = (), *, as_json: bool
+) -> int:
+    """Verify every server; return 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
     servers = [connection.server_of(url, environ) for url in urls]
-    account, sight = clients.runs_as(settings), see(settings, environ, time.time())
+    account, sight = clients.runs_as(settings), see(settings, environ, time.time(), command)
     reports = [examine(server, sight, account, time.time()) for server in servers]
     say(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))
     return 0 if all(report.accepted for report in reports) else 1
 
 
-def examine(server: Server, sight: Sight, account: Account | None, now: float) -> Report:
-    """Ask every store and every client, and say what is to be done. Raises nothing for what the server does."""
+def examine(server: Server, sight: Sight, account: Account | None, now: float, seconds: float = _SECONDS) -> Report:
+    """Ask every store and every client, and say what is to be done, in no more than about that time.
+
+    Raises nothing for what the server does.
+    """
+    until = time.monotonic() + seconds
     try:
-        ders, whole = connection.chain_of(server)
-        chain = tuple(map(link_of, ders))
+        ders, whole = connection.chain_of(server, until)
     except OSError as error:
         return Report(server, findings=(connection.unreachable(server, error),))
+    try:
+        chain = tuple(map(link_of, ders))
     except Exception as error:  # noqa: BLE001 - the parser has one for each of a stranger's ideas
         problem = f"{server.authority} sends what cannot be parsed as a certificate ({str(error)[:200]})"
         return Report(server, findings=(Finding("unreadable-certificate", problem, "have it reissued"),))
-    verdicts = tuple(verdict_of(server, chain, store, now) for store in sight.stores)
-    asked = tuple(_ask(server, sight, account))
-    findings = dict.fromkeys(diagnosis.conclude(verdicts, asked, sight.lacking))
+    case = Case(server, chain, Failure(NOT_CONNECTED, ""), (), (), now, sight.place)
+    verdicts = tuple(verdict_of(case, store, until) for store in sight.stores)
+    asked = tuple(_ask(server, sight, account, until))
+    findings = dict.fromkeys(diagnosis.conclude(case, verdicts, asked, sight.lacking))
     return Report(server, chain, whole, verdicts, asked, tuple(findings))
 
 
-def verdict_of(server: Server, chain: tuple[Link, ...], store: Store, now: float) -> Verdict:
+def verdict_of(case: Case, store: Store, until: float) -> Verdict:
     """Connect trusting exactly what a store holds; whatever the server does, it raises nothing."""
     if not store.content:
         problem = f"{store.path} ({store.name}) is missing, unreadable or empty"
@@ -104,44 +124,54 @@ def verdict_of(server: Server, chain: tuple[Link, ...], store: Store, now: float
             store, Failure(NOT_LOADED, "missing or empty"), "", Finding("store-unusable", problem, diagnosis.MEND)
         )
     try:
-        failure = connection.handshake(server, store.content)
-        strictly = None if failure else connection.handshake(server, store.content, partial=True, strict=True)
+        failure = connection.handshake(case.server, store.content, until)
+        strictly = None if failure else connection.handshake(case.server, store.content, until, connection.PYTHON_313)
     except OSError as error:
-        return Verdict(store, Failure(NOT_CONNECTED, str(error)), "", connection.unreachable(server, error))
+        return Verdict(store, Failure(NOT_CONNECTED, str(error)), "", connection.unreachable(case.server, error))
     if failure is None:
         return Verdict(store, None, strictly.message if strictly else "", None)
     held = certs.parse(((store.path, store.content),)).certificates
-    return Verdict(store, failure, "", diagnosis.diagnose(Case(server, chain, failure, held, store.mounted, now)))
+    place = case.place._replace(install=store.install or case.place.install)
+    case = case._replace(failure=failure, held=held, mounted=store.mounted, place=place)
+    return Verdict(store, failure, "", diagnosis.diagnose(case))
 
 
-def _ask(server: Server, sight: Sight, account: Account | None) -> Iterator[Asked]:
+def _ask(server: Server, sight: Sight, account: Account | None, until: float) -> Iterator[Asked]:
     for client in sight.found:
         variable = next((name for name in client.kind.reads if sight.application.get(name)), "")
-        answer = clients.ask(client, server, sight.application, account)
+        seconds = min(until - time.monotonic(), clients.SECONDS)
+        answer = clients.ask(client, server, sight.application, account, seconds) if seconds > 0 else _LATE
         if answer.state != ABSENT:
-            yield Asked(client.name, variable, answer)
-    yield ask_go(server, sight.application, sight.root)
+            yield _timely(Asked(client.name, variable, answer), until)
+    yield _timely(ask_go(server, sight.application, sight.root, until), until)
 
 
-def ask_go(server: Server, environ: Mapping[str, str], root: str = "") -> Asked:
+def _timely(asked: Asked, until: float) -> Asked:
+    """Blame the lack of time, where there was none, and not the client for what it says when it is killed."""
+    late = asked.answer.state in (UNCLEAR, UNREACHABLE) and time.monotonic() >= until
+    return asked._replace(answer=_LATE) if late else asked
+
+
+def ask_go(server: Server, environ: Mapping[str, str], root: str = "", until: float | None = None) -> Asked:
     """Answer for programs in Go by crypto/x509's search path: there may be any number of them, and none to ask."""
     variable = next((name for name in _READS["skopeo"] if environ.get(name)), "")
     paths = (root + path for path in families.OS_BUNDLES)
     path = root + environ[variable] if variable else next(filter(os.path.isfile, paths), "")
+    until = time.monotonic() + clients.SECONDS if until is None else until
     try:
-        failure = connection.handshake(server, reading.read_or_none(path) or b"", partial=True)
+        failure = connection.handshake(server, reading.read_or_none(path) or b"", until, connection.GO)
     except OSError as error:
-        return Asked(_GO, variable, Answer(UNREACHABLE, str(error)))
+        return Asked(_GO, variable, Answer(UNREACHABLE, connection.unreachable(server, error).problem))
     return Asked(_GO, variable, Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED))
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
 
 
-def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
+def see(settings: Config, environ: Mapping[str, str], now: float, command: Sequence[str] = ()) -> Sight:
     """Look at the stores as the application sees them, whoever asks, and find the clients. Changes nothing."""
     root = settings.root
-    intake, snapshot, decision, application = view(settings, environ, now)
+    intake, snapshot, decision, application = view(settings, environ, now, command)
     notes = [dict(note.details) for note in decision.notes if note.event == "certificate.skipped"]
     skipped = {str(note["sha256"]): str(note["reason"]) for note in notes}
     parsed = certs.parse(intake.files).certificates
@@ -151,7 +181,23 @@ def see(settings: Config, environ: Mapping[str, str], now: float) -> Sight:
     read = {name for client in found for name in client.kind.reads}
     missing = read & (application.keys() - environ.keys())
     lacking = tuple(row.name for row in families.VARIABLES if row.name in missing)
-    return Sight(stores, found, application, lacking, root)
+    return Sight(stores, found, application, lacking, _place(settings, snapshot, decision), root)
+
+
+def _place(settings: Config, snapshot: Snapshot, decision: Decision) -> Place:
+    source = next(each.path for each in settings.sources if each.path != families.BAKED)
+    notes = [(note.event, dict(note.details)) for note in decision.notes]
+    unused = [
+        (f"{details.get('file', 'some')} ({details['reason']})", str(details["remedy"]))
+        for event, details in notes if event in _UNUSED
+    ]  # fmt: skip
+    elsewhere = [f"; {details['file']} is, but is no source" for event, details in notes if event == "source.elsewhere"]
+    return Place(
+        mount=f"put it among the files mounted on {source}, then {how_to_install(settings)}",
+        install=how_to_install(settings, seen=started(settings, snapshot)),
+        unused=tuple(unused),
+        elsewhere="".join(elsewhere),
+    )
 
 
 def _stores(
@@ -173,7 +219,8 @@ def _stores(
         )  # fmt: skip
     for each in snapshot.certifi:
         in_force = not replaced & {*_READS["requests"]}
-        known[each.path] = Store(each.path, f"certifi, {each.found}", each.content, mounted=mounted, in_force=in_force)
+        store = Store(each.path, f"certifi, {each.found}", each.content, mounted=mounted, in_force=in_force)
+        known[each.path] = store._replace(install=_AS_COMMAND) if each.found == interpreters.OF_COMMAND else store
     for directory in snapshot.directories:
         bundles = [(name, content) for name, content in directory.files if name.endswith(".pem")]
         for name, content in (each for each in bundles if each[0] != "extra.pem"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 from shim import environ as environ_
-from shim import host, receipt, sources
+from shim import families, host, receipt, sources
 from shim.errors import NotUpdatedError
 from shim.record import Note, Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from shim.certs import Certificate
     from shim.config import Config
@@ -76,10 +76,12 @@ def reconcile(
             remembered=True,
             known_problems=remembered.problems,
         )
-    return _change(config, environ, command, intake, snapshot, decide(intake, snapshot, now, may_go))
+    return _change(config, environ, command, intake, snapshot, decide(config, intake, snapshot, now, may_go))
 
 
-def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str] | None = None) -> Decision:
+def decide(
+    config: Config, intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str] | None = None
+) -> Decision:
     """Decide what to trust. When part of the sources is out of reach, nothing may leave a store."""
     from shim import certs, loading, verify
 
@@ -93,6 +95,9 @@ def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str
     for each in (each for each, loads in zip(judged.accepted, fits, strict=True) if not loads):
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
+    named = intake.named and complete and not parsed.certificates
+    if not wanted and not named:
+        notes += _without_any(config, intake)
     kept = 0
     if not complete:
         may_go = frozenset()
@@ -102,11 +107,21 @@ def decide(intake: Intake, snapshot: Snapshot, now: float, may_go: frozenset[str
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"
             details = (("certificates", kept), ("reason", reason), ("remedy", "make the sources readable"))
             notes.append(Note("withdrawal.suspended", details))
-    if intake.named and complete and not parsed.certificates:
+    if named:
         reason = "no certificate was found there"
         details = (("file", ":".join(intake.named)), ("reason", reason), ("remedy", "mount CA files"))
         notes.append(Note("source.missing", details, code=66))
     return Decision(tuple(wanted), tuple(notes), judged.until, may_go, kept)
+
+
+def _without_any(config: Config, intake: Intake) -> Iterator[Note]:
+    """Warn when files are mounted and none of them helps; else name what is mounted where nobody looks."""
+    if not intake.files and all(note.event == "source.missing" for note in intake.notes):
+        yield from sources.elsewhere(config.root, config.sources)
+        return
+    places = ":".join(source.path for source in config.sources if source.path != families.BAKED)
+    reason, remedy = "files are mounted, and no CA of them can be used", f"mount CA certificates on {places}"
+    yield Note("source.unusable", (("file", places), ("reason", reason), ("remedy", remedy)))
 
 
 def _excused(note: Note) -> Note:

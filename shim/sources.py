@@ -8,14 +8,19 @@ from __future__ import annotations
 import os
 import stat
 
-from shim import reading, writer
+from shim import families, reading, writer
 from shim.record import Note, Notes, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_ENTRIES = 20_000
 MAX_DEPTH = 16
 _KERNELS = ("/proc/self", "/sys/kernel")  # file systems with no files of anybody's
 _MOUNT = "mount a directory or a file there, or correct CA_SHIM_CERTS"
 _READABLE = "make it readable for the container's user"
+_NO_MOUNTS_OF_CAS = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/", f"{families.HOME}/")
 
 
 class Source(Record):
@@ -41,6 +46,20 @@ def read(root: str, sources: tuple[Source, ...]) -> Intake:
         reader.read_source(source)
     named = tuple(source.path for source in sources if source.named)
     return Intake(tuple(reader.files), reader.notes.all(), reader.complete, named)
+
+
+def elsewhere(root: str, sources: tuple[Source, ...]) -> Iterator[Note]:
+    """Name each mount that looks as if it was meant for a source. Reads the table of mounts only."""
+    from difflib import get_close_matches
+
+    places = [source.path for source in sources if source.path != families.BAKED]
+    table = (reading.read_or_none(f"{root}/proc/self/mountinfo") or b"").decode("utf-8", "replace")
+    mounts = {words[4] for line in table.splitlines() if len(words := line.split()) > 4}  # noqa: PLR2004 - proc(5)
+    known = (*_NO_MOUNTS_OF_CAS, *(f"{place}/" for place in places))
+    for mount in sorted(each for each in mounts if not f"{each}/".startswith(known)):
+        if "cert" in os.path.basename(mount).lower() or get_close_matches(mount, places, cutoff=0.85):
+            reason, remedy = "it is mounted, but it is no source", f"if the CAs are there, mount it on {places[0]}"
+            yield Note("source.elsewhere", (("file", mount), ("reason", reason), ("remedy", remedy)))
 
 
 class _Reader:
@@ -136,6 +155,7 @@ class _Reader:
     def _unreadable(self, path: str, error: OSError, code: int = 66) -> None:
         self.complete = False
         remedy = f"root reads it as its owner: make it readable for uid {os.geteuid()}" if _is_seeing() else _READABLE
+        remedy += ", in Kubernetes by `defaultMode: 0444`"
         self._note("source.unreadable", path, (error.strerror or "unreadable").lower(), remedy, code)
 
     def _over(self, path: str, reason: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
-from shim import application, bundle, certs, families, host, loading, log, plan, preview, receipt, verify
+from shim import application, bundle, certs, families, host, loading, log, plan, preview, receipt, reconcile, verify
 from shim.certs import timestamp
+from shim.errors import SourceMissingError
 from shim.record import Record
 
 TYPE_CHECKING = False
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 WELL, MISSING, BROKEN = 0, 1, 2  # exit codes
 INSTALLED, BY_OVERRIDE, ABSENT, WITHDRAWN, REFUSED = "installed", "by override", "missing", "withdrawn", "refused"
+_UNUSED = ("file.refused", "block.refused", "source.limit", "source.unusable")
 _NONE = frozenset[str]()
 
 
@@ -55,8 +57,10 @@ class Status(Record):
     session: tuple[str, ...]  # variables
     sources: tuple[str, ...]
     notes: tuple[Mapping[str, object], ...]
-    problems: bool  # some of the notes are problems
+    unread: bool  # a source is missing, or part of one cannot be read
+    change: str  # what makes the stores as they should be, "" when nothing does
     off: bool
+    strict: bool = False
     uid: int = 0  # whose the bundles are
 
     @property
@@ -66,20 +70,31 @@ class Status(Record):
         return all((store.replaced_by or store.path) in paths for store in self.stores if store.read)
 
     @property
+    def states(self) -> set[str]:
+        """All states of all CAs."""
+        return {state for each in self.authorities for state in each.states.values()}
+
+    @property
     def lacking(self) -> bool:
-        """Whether something mounted is not in a store, or something in a store is not mounted."""
-        states = {state for each in self.authorities for state in each.states.values()}
-        return self.problems or bool(states & {ABSENT, WITHDRAWN})
+        """Whether something mounted is not in a store or cannot be read, or something in a store is not mounted."""
+        return self.unread or bool(self.states & {ABSENT, WITHDRAWN})
+
+    @property
+    def unused(self) -> bool:
+        """Whether something mounted cannot be used, in one store or at all."""
+        return REFUSED in self.states or any(note["event"] in _UNUSED for note in self.notes)
 
     @property
     def code(self) -> int:
-        """The exit code. What was mounted after a good start does not make it a bad one."""
+        """The exit code. What was mounted after a good start does not make it a bad one, and nor does what is no CA."""
         if not all(store.loads for store in self.stores if store.read):
             return BROKEN
+        if self.strict:
+            return MISSING if self.lacking or self.unused else WELL
         return MISSING if self.lacking and not self.settled and not self.off else WELL
 
 
-def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
+def look(config: Config, environ: Mapping[str, str], now: float, *, strict: bool = False) -> Status:
     """Look at every store as the application sees it. Changes nothing, and raises nothing for what is broken."""
     view = application.view(config, environ, now)
     stores = tuple(_stores(config.root, view))
@@ -89,10 +104,18 @@ def look(config: Config, environ: Mapping[str, str], now: float) -> Status:
         session=tuple(_session(environ, view.environ)),
         sources=tuple(source.path for source in config.sources),
         notes=tuple({"event": note.event, **dict(note.details)} for note in view.decision.notes),
-        problems=any(note.code for note in view.decision.notes),
+        unread=any(note.code == SourceMissingError.code for note in view.decision.notes),
+        change=_change_of(config, view),
         off=config.off,
+        strict=strict,
         uid=host.uid_of_last_start(config, environ),
     )
+
+
+def _change_of(config: Config, view: View) -> str:
+    if not reconcile.proven(view.decision, view.snapshot, {}).steps:
+        return ""
+    return application.how_to_install(config, seen=application.started(config, view.snapshot))
 
 
 class _Facts(Record):
@@ -256,21 +279,26 @@ def _table(authorities: tuple[Authority, ...], numbers: Mapping[str, str]) -> It
 
 
 def _verdict(status: Status) -> str:
-    code = status.code
-    if code != WELL:
-        return _VERDICTS[code]
+    """Say in one line why the exit code is what it is."""
+    if status.code != WELL:
+        return _why_not_well(status)
     if status.off:
         return "CA_SHIM=off: starts do not look at the stores"
     if status.lacking:
-        change = f"restart, or `{families.COMMAND} install`"
-        return f"as the last start left it; what is mounted now asks for something else: {change}"
+        return f"as the last start left it; what is mounted now asks for something else: {_change(status)}"
     if not status.authorities:
         lines = ", see the lines above" if status.notes else ""
         return f"no CA can be used: the places are {', '.join(status.sources)}{lines}"
     return "all well, but for the lines above" if status.notes else "all well"
 
 
-_VERDICTS = {
-    MISSING: f"something is missing: `{families.COMMAND} plan` tells what a start would change, `install` changes it",
-    BROKEN: "a store does not load: restore it from its package, or correct its variable; then restart",
-}
+def _why_not_well(status: Status) -> str:
+    if status.code == BROKEN:
+        return "a store does not load: restore it from its package, or correct its variable; then restart"
+    if status.lacking:
+        return f"something is missing: {_change(status)}"
+    return "--strict: something that is mounted cannot be used, see the lines above"
+
+
+def _change(status: Status) -> str:
+    return status.change or "`install` here does not change that, see the lines above"

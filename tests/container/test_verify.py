@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab import derived
 from tests.lab.subject import Mount, once
+from tests.process import servers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,6 +151,37 @@ def test_a_bundle_of_the_users_own_that_hides_the_stores_is_told(place: Place) -
 
     (finding,) = (each for each in document["findings"] if "/own/ca-c.pem" in each["problem"])
     assert finding["kind"] == ("session" if "--read-only" in place.options else "variable-hides-stores")
+
+
+_ANSWERS = {
+    "a redirect": (b"302 Found", b"Location: https://elsewhere.test:%d/"),
+    "a redirect without TLS": (b"301 Moved", b"Location: http://elsewhere.test:%d/"),
+    "a token service": (
+        b"401 Unauthorized",
+        b'WWW-Authenticate: Bearer realm="https://elsewhere.test:%d/t",service="x"',
+    ),
+    "words of clients": (b"500 x509: timeouts, certificate verify failed", b"X-Port: %d"),
+}
+
+
+@pytest.mark.parametrize(("status", "header"), _ANSWERS.values(), ids=_ANSWERS.keys())
+def test_every_client_is_judged_by_the_server_asked_and_calls_no_other(
+    image: str, mount: Mount, tmp_path: Path, status: bytes, header: bytes
+) -> None:
+    (tmp_path / "root.pem").write_bytes(servers.root().pem)
+    mount.hold(tmp_path / "root.pem")
+    hosts = (f"--add-host={name}.test:host-gateway" for name in ("server", "elsewhere"))
+    chain = (servers.issue("server", servers.root(), names=["server.test"]),)
+    everywhere = "0.0.0.0"
+    with servers.serving([servers.recording(tmp_path / "called")], everywhere) as (elsewhere,):
+        after = servers.page(header % elsewhere + b"\r\n", status=status)
+        with servers.serving([servers.tls_server(servers.Tls(chain, after=after))], everywhere) as (port,):
+            place = Place(image, (mount.option, *hosts))
+            code, document = place.verify(Question(f"https://server.test:{port}", (), 0, ()))
+
+    assert (code, _kinds(document)) == (0, ()), document
+    assert "skopeo" in _clients(document, "accepts")
+    assert not (tmp_path / "called").exists()
 
 
 def test_clients_never_run_as_root(row_image: str, network: str, mount: Mount) -> None:

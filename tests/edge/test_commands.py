@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from shim import apply, become, cli, reconcile
+from shim import apply, become, cli, probe, reconcile
 from shim.errors import EXIT_CODES, NotUpdatedError, ShimError
-from tests.certificates import Issued, issue, leaf, root
+from tests.certificates import NOW, Issued, issue, leaf, root
 from tests.edge.machine import ANCHORE, CERTIFI, CERTIFI_BASE, SHIPPED, Machine, acting, needs_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shim.answers import Place
 
 pytestmark = needs_root
 A, B = root("A"), root("B")
@@ -204,12 +206,107 @@ def test_an_expired_ca_is_named_with_its_file_and_makes_no_start_a_bad_one(
     assert (code, "withdrawn" in out, "CN=A (/custom-certs/a.pem)" in out) == (0, True, True)
 
 
-def test_what_cannot_be_used_is_told_and_nothing_is_missing(shim: Callable[..., Any], rhel: Machine) -> None:
-    rhel.mount(a=A.pem, bad=B.pem[:300])
+_UNUSED = {
+    "a truncated block beside a CA": ({"a": A.pem, "bad": B.pem[:300]}, "block.refused", "the file is truncated"),
+    "a web page": ({"a": b"<html>404</html>"}, "source.unusable", "mount CA certificates on /custom-certs:/home/"),
+    "UTF-16": ({"a": A.pem.decode().encode("utf-16")}, "source.unusable", "it is UTF-16 text"),
+    "a Java key store": ({"a": b"\xfe\xed\xfe\xed\x00"}, "source.unusable", "it is a Java key store"),
+    "a leaf and its key": ({"a": leaf().pem + leaf().key_pem}, "source.unusable", "it is a leaf, no CA"),
+    "what the store leaves out": ({"a": issue("No CA", ca=False).pem}, "certificate.warning", "p11-kit"),
+}
+
+
+@pytest.mark.parametrize(("mounted", "event", "words"), _UNUSED.values(), ids=_UNUSED.keys())
+def test_what_cannot_be_used_is_told_and_makes_no_pod_unready(
+    shim: Callable[..., Any], rhel: Machine, mounted: dict[str, bytes], event: str, words: str
+) -> None:
+    rhel.mount(**mounted)
     rhel.start()
     code, out, _ = shim("status")
 
-    assert (code, "block.refused" in out) == (0, True)
+    assert (code, event in out, words in out) == (0, True, True), out
+    assert shim("status", "--strict")[0] == 1
+
+
+def test_strict_asks_no_more_of_what_is_well(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.start()
+    assert shim("status", "--strict")[0] == 0
+    rhel.mount(a=A.pem, b=B.pem)
+    assert (shim("status")[0], shim("status", "--strict")[0]) == (0, 1)
+
+
+def test_files_without_any_ca_are_a_warning_in_the_log(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=b"<html>")
+    _, _, lines = shim("install")
+
+    (warning,) = (line for line in lines if line["event"] == "source.unusable")
+    assert warning["level"] == "warning"
+    assert warning["remedy"] == "mount CA certificates on /custom-certs:/home/anchore/certs"
+
+
+def test_what_cannot_be_read_is_missing_and_install_does_not_help(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.path("/custom-certs/a.pem").chmod(0)
+    with acting(ANCHORE):
+        code, out, _ = shim("status")
+
+    assert (code, out.splitlines()[-1]) == (
+        1,
+        "something is missing: `install` here does not change that, see the lines above",
+    )
+    assert ("defaultMode: 0444" in out, "source.unusable" in out) == (True, True)
+
+
+def test_a_program_started_past_the_wrappers_is_told(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+
+    assert "no start of the shim has been seen here" in shim("status")[1].splitlines()[-1]
+    rhel.start()
+    rhel.write(CERTIFI, CERTIFI_BASE)
+    last = shim("status")[1].splitlines()[-1]
+    assert last == "something is missing: run `/opt/ca-shim/bin/ca-shim install`, or restart"
+
+
+_MOUNTS = {  # whether each looks like a slip
+    "/custom-cert": True, "/certs": True, "/custom_certs": True, "/customcerts": True, "/custom-certs.d": True,
+    "/home/anchore/cert": True, "/custom-crets": True, "/custom-certs.pem": True,
+    "/custom-certs": False, "/custom-certs/ca.pem": False, "/home/anchore/certs": False, "/": False, "/data": False,
+    "/etc/ssl/certs": False, "/opt/ca-shim/certs.d": False, "/home/anchore": False, "/var/log/anchore": False,
+}  # fmt: skip
+
+
+_SLIP = ["source.missing", "source.elsewhere"]
+
+
+@pytest.mark.parametrize(("mount", "meant"), _MOUNTS.items())
+def test_a_mount_that_looks_like_a_slip_is_named(
+    shim: Callable[..., Any], rhel: Machine, mount: str, *, meant: bool
+) -> None:
+    rhel.write("/proc/self/mountinfo", f"36 35 98:0 / {mount} ro,noatime - ext4 /dev/root rw\n".encode())
+    for command in ("status", "plan"):
+        lines = [line for line in shim(command)[1].splitlines() if line.startswith("source.elsewhere")]
+
+        expected = f"source.elsewhere: {mount}: it is mounted, but it is no source; if the CAs are there, "
+        assert lines == [f"{expected}mount it on /custom-certs"] * meant
+
+
+@pytest.mark.parametrize(("certs", "events"), [("/custom-certs", ["source.missing"]), ("/absent", _SLIP)])
+def test_a_named_source_that_holds_nothing_is_told_once(
+    shim: Callable[..., Any], rhel: Machine, certs: str, events: list[str]
+) -> None:
+    rhel.write("/proc/self/mountinfo", b"36 35 98:0 / /certs ro - ext4 /dev/root rw\n")
+    rhel.mount(page=b"<html>")
+    _, document = _status(shim, CA_SHIM_CERTS=certs)
+
+    assert [note["event"] for note in document["refused"] if note["event"] != "file.refused"] == events
+
+
+def test_a_slip_is_nobodys_business_while_a_ca_is_there(shim: Callable[..., Any], rhel: Machine) -> None:
+    rhel.write("/proc/self/mountinfo", b"36 35 98:0 / /certs ro - ext4 /dev/root rw\n")
+    rhel.mount(a=A.pem)
+
+    assert "source.elsewhere" not in shim("plan")[1]
 
 
 def test_switched_off_nothing_is_missing(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -328,7 +425,7 @@ def test_status_as_json_tells_what_was_refused(shim: Callable[..., Any], rhel: M
     rhel.mount(old=issue(ends=-1000).pem)
     _, document = _status(shim)
 
-    assert [each["event"] for each in document["refused"]] == ["certificate.skipped"]
+    assert [each["event"] for each in document["refused"]] == ["certificate.skipped", "source.unusable"]
 
 
 def test_a_refusal_is_told_with_file_block_reason_and_remedy(shim: Callable[..., Any], rhel: Machine) -> None:
@@ -342,6 +439,68 @@ def test_a_refusal_is_told_with_file_block_reason_and_remedy(shim: Callable[...,
 def _status(shim: Callable[..., Any], **environ: str) -> tuple[int, dict[str, Any]]:
     code, out, _ = shim("status", "--json", **environ)
     return code, json.loads(out)
+
+
+# --- what `verify` knows of this place --------------------------------------------------------------------------------
+
+
+def _place(machine: Machine, *, off: bool = False, **variables: str) -> Place:
+    settings = machine.config(**variables)._replace(off=off)
+    return probe.see(settings, {}, NOW).place
+
+
+def test_verify_names_files_that_are_not_used(rhel: Machine) -> None:
+    rhel.mount(page=b"<html>", short=A.pem[:300])
+    unused = dict(_place(rhel).unused)
+
+    assert set(unused) == {
+        "/custom-certs/page.pem (no certificate: it is neither PEM nor DER)",
+        "/custom-certs/short.pem (the block has no END line: the file is truncated)",
+    }
+
+
+def test_verify_names_a_file_that_its_user_cannot_read(rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.path("/custom-certs/a.pem").chmod(0o600)
+    with acting(ANCHORE):
+        ((what, remedy),) = _place(rhel).unused
+
+    assert what == "/custom-certs/a.pem (permission denied)"
+    assert "defaultMode: 0444" in remedy
+
+
+def test_verify_knows_what_brings_a_ca_into_the_stores(rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    assert "no start of the shim has been seen here" in _place(rhel).install
+    assert "CA_SHIM=off" in _place(rhel, off=True).install
+    rhel.start()
+    assert _place(rhel).install == "run `/opt/ca-shim/bin/ca-shim install`, or restart"
+    assert "mounted on /srv/cas, then" in _place(rhel, CERTS="/srv/cas").mount
+
+
+def test_verify_names_a_mount_that_looks_like_a_slip(rhel: Machine) -> None:
+    rhel.write("/proc/self/mountinfo", b"36 35 98:0 / /certs ro - ext4 /dev/root rw\n")
+
+    assert _place(rhel).elsewhere == "; /certs is, but is no source"
+
+
+def test_the_interpreter_of_a_command_is_looked_at(rhel: Machine) -> None:
+    own = "/srv/app/lib/python3.12/site-packages/certifi/cacert.pem"
+    rhel.write(own, CERTIFI_BASE)
+    rhel.write("/srv/app/bin/python3", b"", 0o755)
+    rhel.write("/srv/app/bin/app", b"#!/srv/app/bin/python3\n", 0o755)
+
+    def stores(*command: str) -> list[str]:
+        return [store.path for store in probe.see(rhel.config(), {}, NOW, command).stores]
+
+    assert (own in stores("/srv/app/bin/app", "x"), own in stores()) == (True, False)
+
+
+def test_a_start_is_not_missed_where_there_was_nothing_to_leave(rhel: Machine) -> None:
+    rhel.start()
+    rhel.mount(page=b"<html>")
+
+    assert _place(rhel).mount.endswith("then run `/opt/ca-shim/bin/ca-shim install`, or restart")
 
 
 def test_env_prints_what_the_last_start_left(shim: Callable[..., Any], rhel: Machine) -> None:

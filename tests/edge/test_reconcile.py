@@ -152,7 +152,7 @@ def test_mounted_files_without_a_usable_certificate_change_nothing(machine: Mach
 
     assert (machine.tree(but=("receipt", "ca-shim", "lock")), outcome.variables) == (before, {})
     assert sorted(events(outcome)) == sorted(
-        ["file.refused", "certificate.skipped", "key.ignored", "certificate.skipped", "file.refused"]
+        ["file.refused", "certificate.skipped", "key.ignored", "certificate.skipped", "file.refused", "source.unusable"]
     )
 
 

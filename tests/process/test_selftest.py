@@ -76,7 +76,7 @@ def test_mounted_cas_do_not_disturb_it(
 def test_a_client_that_verifies_nothing_is_found_out(
     environ: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _fake(tmp_path / "bin/curl", "exit 0")
+    _fake(tmp_path / "bin/curl", 'exec /usr/bin/curl -k "$@"')
     environ["PATH"] = f"{tmp_path}/bin"
 
     assert selftest.main(config.read(environ), environ, as_json=False) == 1

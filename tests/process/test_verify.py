@@ -14,12 +14,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from shim import clients, config, connection, probe, reconcile, throwaway
-from shim.answers import ACCEPTED, Failure, Report, Server
+from shim.answers import ACCEPTED, Case, Failure, Report, Server
 from shim.errors import UsageError
+from tests.process import servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def _soon() -> float:
+    return time.monotonic() + 10
+
 
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
@@ -165,7 +171,7 @@ def test_what_an_interpreter_does_not_have_is_not_listed(
 
 
 def test_a_certificate_that_cannot_be_parsed_is_told(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "chain_of", lambda _: ((b"no certificate",), True))
+    monkeypatch.setattr(connection, "chain_of", lambda *_: ((b"no certificate",), True))
 
     assert [finding.kind for finding in _examine(config.read(environ), environ, 1).findings] == [
         "unreadable-certificate"
@@ -182,8 +188,8 @@ def test_a_proxy_that_speaks_something_else_is_told(
         code, document = _verify({**environ, "HTTPS_PROXY": proxy}, "192.0.2.1", capsys)
         thread.join()
 
-    assert (code, _kinds(document)) == (1, ["unreachable"])
-    assert "something else than HTTP" in str(document["findings"])
+    assert (code, _kinds(document)) == (1, ["proxy-refused"])
+    assert "something other than HTTP" in str(document["findings"])
 
 
 def _greet(listener: socket.socket) -> None:
@@ -197,9 +203,10 @@ def test_a_connection_that_breaks_is_no_verdict_on_the_bundle(site: throwaway.Si
     """The first connection shows the chain, and then the server is gone."""
     with throwaway.serving([site.context]) as ports:
         sight = probe.see(config.read(environ), environ, time.time())
-        real = connection.chain_of(Server("127.0.0.1", ports[0]))
-    store = sight.stores[0]
-    verdict = probe.verdict_of(Server("127.0.0.1", ports[0]), tuple(map(probe.link_of, real[0])), store, time.time())
+        real = connection.chain_of(Server("127.0.0.1", ports[0]), _soon())
+    chain = tuple(map(probe.link_of, real[0]))
+    case = Case(Server("127.0.0.1", ports[0]), chain, Failure(0, ""), (), (), time.time())
+    verdict = probe.verdict_of(case, sight.stores[0], _soon())
 
     assert verdict.finding is not None
     assert verdict.finding.kind == "connection-refused"
@@ -256,17 +263,29 @@ def test_an_intermediate_alone_is_an_anchor_for_go_only(site: throwaway.Site, po
     from shim import bundle
 
     server = Server("127.0.0.1", port)
-    ders, whole = connection.chain_of(server)
+    ders, whole = connection.chain_of(server, _soon())
     middle = bundle.to_pem(ders[1])
 
     assert (len(ders), whole) == (2, True)
-    assert connection.handshake(server, middle, partial=True) is None
-    assert connection.handshake(server, middle) == Failure(2, "unable to get issuer certificate")
-    assert connection.handshake(server, site.root, partial=True, strict=True) is None
+    assert connection.handshake(server, middle, _soon(), connection.GO) is None
+    assert connection.handshake(server, middle, _soon()) == Failure(2, "unable to get issuer certificate")
+    assert connection.handshake(server, site.root, _soon(), connection.PYTHON_313) is None
+
+
+def test_go_takes_a_key_of_1024_bits_and_openssl_does_not() -> None:
+    with servers.serving([servers.tls_server(servers.Tls((servers.issue("a", servers.root(), rsa_bits=1024),)))]) as (
+        at,
+    ):
+        server, root = Server("127.0.0.1", at), servers.root().pem
+        failure = connection.handshake(server, root, _soon())
+
+        assert connection.handshake(server, root, _soon(), connection.GO) is None
+    assert failure is not None
+    assert failure.code == 66
 
 
 def test_another_name_is_refused(site: throwaway.Site, port: int) -> None:
-    failure = connection.handshake(Server("localhost", port), site.root)
+    failure = connection.handshake(Server("localhost", port), site.root, _soon())
 
     assert failure is not None
     assert failure.code == 62
@@ -277,7 +296,7 @@ def test_a_server_that_is_gone_is_no_verification_error(site: throwaway.Site) ->
         port = listener.getsockname()[1]
 
     with pytest.raises(ConnectionRefusedError):
-        connection.handshake(Server("127.0.0.1", port), site.root)
+        connection.handshake(Server("127.0.0.1", port), site.root, _soon())
 
 
 # --- by a proxy -------------------------------------------------------------------------------------------------------
@@ -335,8 +354,8 @@ def test_a_server_behind_a_proxy_is_reached_by_our_own_handshake_and_python(site
         server = Server("127.0.0.1", port, f"127.0.0.1:{gate}", "Basic bWU6c2VjcmV0")
         python = next(client for client in clients.find(dict(os.environ), ()) if client.kind.name == "Python ssl")
 
-        assert len(connection.chain_of(server)[0]) == 2
-        assert connection.handshake(server, site.root) is None
+        assert len(connection.chain_of(server, _soon())[0]) == 2
+        assert connection.handshake(server, site.root, _soon()) is None
         assert clients.ask(python, server, dict(os.environ), None).state == "refuses"
 
 
@@ -356,5 +375,5 @@ def test_a_proxy_that_refuses_is_told(environ: dict[str, str], port: int, capsys
         proxied = {**environ, "HTTPS_PROXY": f"http://127.0.0.1:{gate}"}
         code, document = _verify(proxied, f"127.0.0.1:{port}", capsys)
 
-    assert (code, _kinds(document)) == (1, ["unreachable"])
+    assert (code, _kinds(document)) == (1, ["proxy-refused"])
     assert "407" in str(document["findings"])

@@ -17,7 +17,7 @@ DATA = {"record", "errors", "families", "accounts", "bundle", "snapshot", "certs
 DECIDING = {"plan", "environ", "verify", "diagnosis"}
 PURE = DATA | DECIDING
 TOP = {"__main__", "cli"}
-ACTING = {"apply", "become", "wrap", "export", "selftest", "probe", "clients", "connection", "throwaway"}
+ACTING = {"apply", "become", "wrap", "export", "selftest", "probe", "clients", "connection", "relay", "throwaway"}
 UNCLEAN = {"os", "subprocess", "structlog", "sys", "socket", "shutil", "tempfile", "pathlib", "time"}
 
 

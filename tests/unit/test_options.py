@@ -25,6 +25,13 @@ from shim.options import Parsed
             id="the command's own help",
         ),
         pytest.param(["run"], Parsed("run", {}, "", []), id="no command"),
+        pytest.param(["verify", "a"], Parsed("verify", {}, "", ["a"]), id="verify"),
+        pytest.param(
+            ["verify", "--json", "a", "b", "--", "x", "--json", "--"],
+            Parsed("verify", {}, "", ["a", "b"], as_json=True, behind=["x", "--json", "--"]),
+            id="verify for a command",
+        ),
+        pytest.param(["status", "--strict"], Parsed("status", {}, "", [], strict=True), id="strict"),
         pytest.param(["wrap", "a", "b"], Parsed("wrap", {}, "", ["a", "b"]), id="wrap"),
     ],
 )
@@ -41,11 +48,20 @@ def test_a_command_line_is_understood(arguments: list[str], parsed: Parsed) -> N
         pytest.param(["install", "--certs"], id="option without its value"),
         pytest.param(["install", "--us", "root"], id="abbreviated option"),
         pytest.param(["wrap"], id="nothing to wrap"),
+        pytest.param(["verify", "--", "x"], id="nothing to verify"),
     ],
 )
 def test_a_wrong_command_line_is_a_usage_error_that_names_the_help(arguments: list[str]) -> None:
     with pytest.raises(UsageError, match=r"[:?] see ca-shim( \w+)? --help$"):
         options.parse(arguments)
+
+
+@pytest.mark.parametrize("arguments", [["https://me:s3cret@a.test/"], ["verify", "--x=https://me:s3cret@a.test/", "a"]])
+def test_a_password_on_the_command_line_is_not_repeated(arguments: list[str]) -> None:
+    with pytest.raises(UsageError) as error:
+        options.parse(arguments)
+
+    assert "s3cret" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 from shim import connection, diagnosis, probe
 from shim.answers import (
     ACCEPTED,
+    NOT_ASKED,
     NOT_CONNECTED,
     NOT_LOADED,
     REFUSED,
@@ -31,6 +32,7 @@ from shim.answers import (
     Finding,
     Link,
     Mounted,
+    Place,
     Report,
     Server,
     Store,
@@ -62,6 +64,9 @@ _COMING = certificates.issue("leaf.test", issuer=_MIDDLE, ca=False, begins=5)
 _NO_ISSUER, _NO_LOCAL_ISSUER, _SELF_IN_CHAIN, _SELF, _EXPIRED, _EARLY, _NAME, _SIGNATURE = 2, 20, 19, 18, 10, 9, 62, 7
 
 
+_PLACE = Place("put it on /custom-certs, then restart", "run install, or restart")
+
+
 def _case(
     code: int,
     *sent: certificates.Issued,
@@ -70,7 +75,7 @@ def _case(
 ) -> Case:
     chain = tuple(probe.link_of(each.der) for each in sent)
     failure = Failure(code, "what OpenSSL says")
-    return Case(Server("leaf.test", 443), chain, failure, tuple(each.parsed for each in held), mounted, NOW)
+    return Case(Server("leaf.test", 443), chain, failure, tuple(each.parsed for each in held), mounted, NOW, _PLACE)
 
 
 _CASES = {
@@ -171,6 +176,49 @@ _CASES = {
     "the store does not load": (_case(NOT_LOADED, _LEAF), "store-unusable", "does not load"),
     "OpenSSL objects to something else": (_case(26, _LEAF), "refused", "what OpenSSL says"),
 }
+
+
+_HTML = ("/custom-certs/ca.pem (it is neither PEM nor DER)", "export it as PEM")
+_UNUSED = _PLACE._replace(unused=(_HTML,))
+_PLACED: dict[str, tuple[Case, str, str, str]] = {
+    "a mounted file is refused": (
+        _case(_NO_LOCAL_ISSUER, _LEAF, _MIDDLE)._replace(place=_UNUSED),
+        "mounted-and-refused", "CN=Test root is not trusted here; of the mounted files /custom-certs/ca.pem (it is",
+        "if it is in there, export it as PEM; or else get it, put it on /custom-certs",
+    ),
+    "a mounted file is refused, another is not": (
+        _case(_NO_LOCAL_ISSUER, _LEAF, _MIDDLE, mounted=(Mounted(_UNCROSSED.parsed),))._replace(place=_UNUSED),
+        "root-not-mounted", "/custom-certs/ca.pem (it is neither PEM nor DER) cannot be used", "export it as PEM",
+    ),
+    "a mounted file is refused, and the server signed itself": (
+        _case(_SELF, _ALONE)._replace(place=_UNUSED), "mounted-and-refused", "/custom-certs/ca.pem", "export it as PEM",
+    ),
+    "something is mounted elsewhere": (
+        _case(_NO_LOCAL_ISSUER, _LEAF)._replace(place=_PLACE._replace(elsewhere="; /certs is, but is no source")),
+        "issuer-unknown", "no CA is mounted at all; /certs is, but is no source", "or mount it beside its root",
+    ),
+    "the root is mounted and not installed": (
+        _case(_NO_LOCAL_ISSUER, _LEAF, _MIDDLE, mounted=(Mounted(_ROOT.parsed),)),
+        "not-installed", "not yet in this store", "run install, or restart",
+    ),
+    "a self-signed certificate is mounted, and the store leaves it out": (
+        _case(_SELF, _ALONE, mounted=(Mounted(_ALONE.parsed, "the store leaves it out: not-ca"),)),
+        "mounted-and-refused", "which is mounted, but the store leaves it out: not-ca", "and mount that CA",
+    ),
+    "it has expired": (_case(_EXPIRED, _OLD_LEAF, _MIDDLE), "expired", "(here it is 2027-06-01T", "clock"),
+    "its CA has expired": (_case(_EXPIRED, _LEAF, _MIDDLE, held=(_OLD_ROOT,)), "expired", "(here it is", "get its"),
+    "it is not valid yet": (_case(_EARLY, _COMING, _MIDDLE), "not-yet-valid", "(here it is 2027", "clock"),
+    "its key is weak": (_case(66, _LEAF), "weak", "too weak (what OpenSSL says)", "2048"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "kind", "problem", "remedy"), _PLACED.values(), ids=_PLACED.keys())
+def test_a_remedy_is_one_that_helps_here(case: Case, kind: str, problem: str, remedy: str) -> None:
+    finding = diagnosis.diagnose(case)
+
+    assert finding.kind == kind
+    assert problem in finding.problem
+    assert remedy in finding.remedy
 
 
 @pytest.mark.parametrize(("case", "kind", "words"), _CASES.values(), ids=_CASES.keys())
@@ -315,12 +363,15 @@ _FAILURE = Failure(20, "unable to get local issuer certificate")
 _FINDING = Finding("root-not-mounted", "the root is missing", "mount it")
 
 
+_ANY = _case(0, _LEAF)._replace(chain=(probe.link_of(_LEAF.der)._replace(names=("leaf.test",)),))
+
+
 def _verdict(path: str, failure: Failure | None = None, **fields: Any) -> Verdict:
     return Verdict(Store(path, "a store", b"", **fields), failure, "", _FINDING if failure else None)
 
 
 def _kinds(*verdicts: Verdict, asked: tuple[Asked, ...] = (), lacking: tuple[str, ...] = ()) -> list[str]:
-    return [finding.kind for finding in diagnosis.conclude(verdicts, asked, lacking)]
+    return [finding.kind for finding in diagnosis.conclude(_ANY, verdicts, asked, lacking)]
 
 
 def test_a_connection_that_broke_hides_no_store() -> None:
@@ -331,7 +382,7 @@ def test_a_connection_that_broke_hides_no_store() -> None:
 
 def test_a_variable_that_hides_a_store_is_named_with_the_store() -> None:
     hiding = _verdict("/own.pem", _FAILURE, variable="REQUESTS_CA_BUNDLE")
-    found = list(diagnosis.conclude((_verdict("/os"), _verdict("/certifi", in_force=False), hiding), (), ()))
+    found = list(diagnosis.conclude(_ANY, (_verdict("/os"), _verdict("/certifi", in_force=False), hiding), (), ()))
 
     assert [finding.kind for finding in found] == ["variable-hides-stores"]
     assert "/own.pem, which hides /certifi" in found[0].problem
@@ -356,7 +407,8 @@ def test_a_bundle_of_this_session_alone_is_told_as_such() -> None:
 
 _ASKED = {
     ACCEPTED: [],
-    UNUSABLE: [],
+    UNUSABLE: ["client-unusable"],
+    NOT_ASKED: ["client-failed"],
     REFUSED: ["client-refuses"],
     UNREACHABLE: ["client-failed"],
     UNCLEAR: ["client-failed"],
@@ -366,6 +418,30 @@ _ASKED = {
 @pytest.mark.parametrize(("state", "kinds"), _ASKED.items())
 def test_a_client_that_stands_alone_is_told(state: str, kinds: list[str]) -> None:
     assert _kinds(_verdict("/os"), asked=(Asked("curl", "", Answer(state, "words")),)) == kinds
+
+
+def test_clients_that_fail_for_one_reason_are_told_once() -> None:
+    states = (UNCLEAR, UNCLEAR, UNUSABLE, UNUSABLE)
+    asked = tuple(Asked(f"client {number}", "", Answer(state, "words")) for number, state in enumerate(states))
+    found = list(diagnosis.conclude(_ANY, (_verdict("/os"),), asked, ()))
+
+    assert [finding.kind for finding in found] == ["client-failed", "client-unusable"]
+    assert "client 0, client 1 could not" in found[0].problem
+    assert "client 2, client 3 cannot be asked" in found[1].problem
+
+
+def test_a_client_that_could_not_be_asked_is_no_finding_beside_its_stores() -> None:
+    asked = (Asked("curl", "", Answer(UNREACHABLE, "the server closes the connection")),)
+
+    assert _kinds(_verdict("/os", _FAILURE), asked=asked) == ["root-not-mounted"]
+
+
+def test_a_certificate_without_alternative_names_is_one_cause() -> None:
+    asked = tuple(Asked(name, "", Answer(REFUSED, "no name")) for name in ("requests", "Go programs"))
+    (finding,) = diagnosis.conclude(_case(0, _LEAF), (_verdict("/os"),), asked, ())
+
+    assert finding.kind == "no-alternative-name"
+    assert "requests, Go programs refuse it" in finding.problem
 
 
 def test_a_client_that_refuses_with_its_store_is_no_finding_of_its_own() -> None:
