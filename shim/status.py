@@ -289,7 +289,7 @@ def _verdict(status: Status) -> str:
     if not status.authorities:
         lines = ", see the lines above" if status.notes else ""
         return f"no CA can be used: the places are {', '.join(status.sources)}{lines}"
-    return "all well, but for the lines above" if status.notes else "all well"
+    return "all well, except for the lines above" if status.notes else "all well"
 
 
 def _why_not_well(status: Status) -> str:

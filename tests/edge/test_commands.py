@@ -365,7 +365,7 @@ def test_status_does_not_ask_a_store_for_what_its_tool_leaves_out(shim: Callable
     code, document = _status(shim)
 
     assert (code, _states(document, odd)["tls-ca-bundle.pem"]) == (0, "refused")
-    assert "all well, but for the lines above" in shim("status")[1]
+    assert "all well, except for the lines above" in shim("status")[1]
 
 
 def test_status_judges_the_applications_variables_and_not_the_sessions(shim: Callable[..., Any], rhel: Machine) -> None:
