@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from .places import CACHE, digest
 from .shell import run, say
 
+_ONE_AT_A_TIME = threading.Lock()
 _INCLUDE = ("ca-certificates", "openssl", "python3", "curl", "skopeo")
 _PIP = ("python3-venv", "python3-pip")
 
@@ -116,9 +118,10 @@ def bootstrap(release: Release) -> Path:
 
 def packages(release: Release) -> Path:
     """The directory of the release's extra packages, fetched if they are missing."""
-    if not release.extras.exists():
-        release.tarball.unlink(missing_ok=True)
-        bootstrap(release)
+    with _ONE_AT_A_TIME:  # where the images are there and the packages are not, two may ask at once
+        if not release.extras.exists():
+            release.tarball.unlink(missing_ok=True)
+            bootstrap(release)
     return release.extras
 
 
