@@ -96,12 +96,13 @@ def decide(
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
     named = intake.named and complete and not parsed.certificates
-    if not wanted and not named:
+    excused = not complete and _served_by_root(snapshot)
+    if config.sources and not (wanted or named or excused):
         notes += _without_any(config, intake)
     kept = 0
     if not complete:
         may_go = frozenset()
-        notes = [_excused(note) for note in notes] if _served_by_root(snapshot) else notes
+        notes = [_excused(note) for note in notes] if excused else notes
         kept = len(frozenset[str]().union(*verify.ours(snapshot).values()) - {each.sha256 for each in wanted})
         if kept:
             reason = "part of the sources cannot be read, and unreadable is not withdrawn"

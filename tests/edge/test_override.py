@@ -570,3 +570,12 @@ def test_a_directory_with_a_special_mode_is_not_used(rhel: Machine, mode: int) -
     rhel.mount(a=A.pem)
 
     assert start(rhel).variables["NODE_EXTRA_CA_CERTS"] == "/dev/shm/ca-shim-1000/extra.pem"
+
+
+def test_the_second_shim_does_not_say_that_nothing_can_be_used_of_what_root_has_read(rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    rhel.path("/custom-certs/a.pem").chmod(0o600)
+    first = rhel.start()
+    second = start(rhel, {**first.variables})
+
+    assert "source.unusable" not in [note.event for note in second.notes]
