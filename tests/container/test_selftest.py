@@ -61,7 +61,7 @@ def test_node_is_proven_on_the_user_interfaces_image() -> None:
 def running(row: Row, mount: Mount) -> Iterator[tuple[Row, Subject]]:
     """The application, with CA A installed; selftest is run beside it."""
     with lasting(derived.image(row), *_idle(row), options=(mount.option, "--user=0")) as subject:
-        subject.wait_for(lambda: named(subject.events(), "handover"))
+        subject.wait_until_ready()  # not only handed over: the second shim of the chain reads the mount as well
         yield row, subject
 
 
