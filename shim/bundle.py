@@ -19,7 +19,8 @@ _BEGIN_LINE = BEGIN + b" (managed: changed at every start of the container)\n"
 _END_LINE = END + b"\n"
 _ASCII = 0x80
 _SMALL = 64 * 1024  # bytes: what is larger is rare, and not worth the memory
-_REMEMBERED = 32_768  # certificates: every bundle of a machine holds mostly the same ones
+_REMEMBERED = 25_000  # certificates: every bundle of a machine holds mostly the same ones
+_BUNDLES = 6  # that are remembered as wholes: a start asks for the certificates of each again and again
 _ORIGIN = b"# ca-shim made this from "
 # As OpenSSL reads them: at the start of a line only.
 _CERTIFICATE = b"\n-----BEGIN CERTIFICATE-----", b"\n-----END CERTIFICATE-----"
@@ -54,6 +55,7 @@ def to_pem(der: bytes, label: bytes = b"CERTIFICATE") -> bytes:
     return b"\n".join([b"-----BEGIN " + label + b"-----", *lines, b"-----END " + label + b"-----", b""])
 
 
+@lru_cache(_BUNDLES)
 def items(content: bytes) -> tuple[Item, ...]:
     """Give every certificate of a bundle once, in order, re-armoured, without the text around the blocks.
 
@@ -156,6 +158,7 @@ def origin_of(content: bytes) -> str:
     return _unquote(line[len(_ORIGIN) :]) if line.startswith(_ORIGIN) else ""
 
 
+@lru_cache(_BUNDLES)
 def marked(content: bytes) -> tuple[Item, ...]:
     """Return the certificates that are ours, with our comments: those that a comment in front of a block names."""
     named = {

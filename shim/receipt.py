@@ -15,7 +15,7 @@ from shim.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from shim.config import Config
     from shim.snapshot import Directory, Snapshot
@@ -56,19 +56,28 @@ def settled(snapshot: Snapshot, root: str) -> frozenset[str]:
     return frozenset(path for path, now in found if any(each.stores.get(path) == now for each in receipts))
 
 
-def key(config: Config, intake: Intake, snapshot: Snapshot) -> str:
+def mounted(files: tuple[tuple[str, bytes], ...]) -> str:
+    """Return a digest of all mounted files, "" when there are none."""
+    return _digest_of(piece for file in files for piece in file) if files else ""
+
+
+def key(config: Config, mounted: str, snapshot: Snapshot) -> str:
     """Digest all that was looked at, whoever looks: the user and what that user may write are left out."""
+    return _digest_of(_pieces(config, mounted, snapshot))
+
+
+def _digest_of(pieces: Iterable[str | bytes]) -> str:
     digest = blake2b()
-    for piece in _pieces(config, intake, snapshot):
+    for piece in pieces:
         raw = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
         digest.update(b"%d:" % len(raw))
         digest.update(raw)
     return digest.hexdigest()
 
 
-def _pieces(config: Config, intake: Intake, snapshot: Snapshot) -> Iterator[str | bytes]:
+def _pieces(config: Config, mounted: str, snapshot: Snapshot) -> Iterator[str | bytes]:
     yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot[4:7]))
-    yield from (piece for file in intake.files for piece in file)
+    yield mounted
     yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state, snapshot.os.tool)
     yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
     yield from snapshot.os.blocklist

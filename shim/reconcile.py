@@ -66,7 +66,8 @@ def reconcile(
     snapshot = host.look(config, environ, command)
     if receipt.untouched(intake, snapshot):
         return Outcome({}, remembered=True)
-    remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, intake, snapshot), now)
+    mounted = receipt.mounted(intake.files)
+    remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, mounted, snapshot), now)
     told = remembered and not (remembered.problems and config.stop)
     if remembered and told and intake.complete and not snapshot.os.unfinished:
         return Outcome(
@@ -76,7 +77,9 @@ def reconcile(
             remembered=True,
             known_problems=remembered.problems,
         )
-    return _change(config, environ, command, intake, snapshot, decide(config, intake, snapshot, now, may_go))
+    decision = decide(config, intake, snapshot, now, may_go)
+    del intake  # tens of MiB, perhaps, that nobody needs any more
+    return _change(config, environ, command, mounted, snapshot, decision)
 
 
 def decide(
@@ -138,7 +141,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
     config: Config,
     environ: Mapping[str, str],
     command: Sequence[str],
-    intake: Intake,
+    mounted: str,
     snapshot: Snapshot,
     decision: Decision,
 ) -> Outcome:
@@ -169,7 +172,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         stores=report.served(planned),
     )
     if not decision.may_go:  # else it is no start, and leaves everything as it was
-        _remember(config, intake, snapshot, outcome, decision)
+        _remember(config, mounted, snapshot, outcome, decision)
     return outcome
 
 
@@ -210,12 +213,12 @@ def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:
     return next((path for path, each in writable.items() if each.exists), next(iter(writable), ""))
 
 
-def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outcome, decision: Decision) -> None:
+def _remember(config: Config, mounted: str, snapshot: Snapshot, outcome: Outcome, decision: Decision) -> None:
     """Leave a receipt beside the override bundles, unless a source or a store may do better next time."""
     from shim import apply, writer
 
     newest = receipt.Receipt(
-        key=receipt.key(config, intake, snapshot),
+        key=receipt.key(config, mounted, snapshot),
         until=decision.until,
         certificates=outcome.certificates,
         problems=len(outcome.problems),
@@ -223,7 +226,7 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
         stores=receipt.digests(snapshot),
     )
     failed = any(note.code == NotUpdatedError.code for note in outcome.problems)
-    kept = None if failed or decision.may_go is not None else _receipt_directory(intake, snapshot)
+    kept = None if failed or decision.may_go is not None else _receipt_directory(mounted, snapshot)
     for directory in (each for each in snapshot.directories if each.writable):
         path = f"{config.root}{directory.path}/{host.RECEIPT}"
         try:
@@ -236,7 +239,7 @@ def _remember(config: Config, intake: Intake, snapshot: Snapshot, outcome: Outco
             continue
 
 
-def _receipt_directory(intake: Intake, snapshot: Snapshot) -> Directory | None:
+def _receipt_directory(mounted: str, snapshot: Snapshot) -> Directory | None:
     """Choose where the bundles are, else what exists; what is mounted and cannot be used is worth a new directory."""
-    writable = [each for each in snapshot.directories if each.writable and (each.exists or intake.files)]
+    writable = [each for each in snapshot.directories if each.writable and (each.exists or mounted)]
     return min(writable, key=lambda each: (not each.files, not each.exists), default=None)

@@ -120,13 +120,13 @@ def test_a_machine_without_anything_of_ours_is_untouched() -> None:
 def test_the_key_of_a_receipt_changes_with_all_that_decides(change: dict[str, object], same: bool) -> None:  # noqa: FBT001 - a column of the table
     before = machine(RHEL, certifi())
     after = before._replace(**change)  # type: ignore[arg-type]
-    keys = [receipt.key(config.read({}), NOTHING, each) for each in (before, after)]
+    keys = [receipt.key(config.read({}), "", each) for each in (before, after)]
 
     assert (keys[0] == keys[1]) is same
 
 
 def test_the_key_of_a_receipt_is_the_same_in_whatever_order_bundles_are_found() -> None:
     one, other = certifi("/1", pems(A)), certifi("/2", pems(B))
-    keys = [receipt.key(config.read({}), NOTHING, machine(RHEL, *each)) for each in ((one, other), (other, one))]
+    keys = [receipt.key(config.read({}), "", machine(RHEL, *each)) for each in ((one, other), (other, one))]
 
     assert keys[0] == keys[1]
