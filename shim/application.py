@@ -45,13 +45,13 @@ def view(config: Config, environ: Mapping[str, str], now: float, command: Sequen
 
 
 def started(config: Config, snapshot: Snapshot) -> bool:
-    """Say whether a start of the shim has left something here; one without any CA leaves nothing."""
+    """Return whether a start of the shim has left something here; one without any CA leaves nothing."""
     paths = (f"{config.root}{each.path}/{name}" for each in snapshot.directories for name in ("env", host.RECEIPT))
     return any(map(host.changed_at, paths))
 
 
 def how_to_install(config: Config, *, seen: bool = True) -> str:
-    """Say what brings a mounted CA into the stores; `seen` is whether a start has left something."""
+    """Return what brings a mounted CA into the stores; `seen` is whether a start has left something."""
     install = f"run `{families.COMMAND} install`"
     if config.off:
         return f"unset CA_SHIM, since starts with CA_SHIM=off do not look at the stores, and restart; or {install}"

@@ -37,7 +37,7 @@ class StoreError(Exception):
 
 
 def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str] | None:
-    """Carry out all steps under a lock; gives the stores that failed, with the reason. Readers see old or new files.
+    """Carry out all steps under a lock and return the stores that failed, with the reason. Readers see old or new files.
 
     After a failing step the store's other steps are left out, those of other stores are not. After waiting for another
     start, which may have done it all, it does nothing and returns None.
@@ -178,7 +178,7 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _restore(descriptor: int, before: os.stat_result | None) -> None:
-    """Give the new file the old one's group and mode, by its descriptor, which nobody can exchange.
+    """Return the new file the old one's group and mode, by its descriptor, which nobody can exchange.
 
     Where the group cannot be kept and everybody may read the file, it gets our group, which may not write it.
     """
@@ -275,14 +275,14 @@ def _entry(path: str) -> bytes | str | None:
 
 
 def _lacks(path: str, certificates: frozenset[str]) -> bool:
-    """Say whether OpenSSL does not find all of these in a directory, where it looks for <hash>.<number>."""
+    """Return whether OpenSSL does not find all of these in a directory, where it looks for <hash>.<number>."""
     names = [name for name in _names(path) if re.fullmatch("[0-9a-f]{8}\\.[0-9]+", name)]
     contents = (reading.read_or_none(f"{path}/{name}") or b"" for name in names)
     return not names or not certificates <= bundle.fingerprints(b"\n".join(contents))
 
 
 def _identity(status: os.stat_result | None) -> tuple[int, int] | None:
-    """Tell whether a tool has written a file at all, even with the content it had."""
+    """Return what shows that a tool has written a file, even with the content it had."""
     return (status.st_ino, status.st_mtime_ns) if status else None
 
 

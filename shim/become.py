@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def started_environment() -> dict[str, str]:
-    """Give the environment as the kernel keeps it from our start; Python's own start may have added LC_CTYPE to its."""
+    """Return the environment as the kernel keeps it from our start; Python's own start may have added LC_CTYPE to its."""
     try:
         with open("/proc/self/environ", "rb") as file:
             raw = file.read()
@@ -33,7 +33,7 @@ def started_environment() -> dict[str, str]:
 
 
 def find_account(user: str, root: str) -> Account | None:
-    """Give whom root is to become, None when we are not root. Raises UnknownUserError."""
+    """Return the account that root is to become, None when we are not root. Raises UnknownUserError."""
     if os.geteuid() != 0:
         return None
     passwd, group = (
@@ -77,7 +77,7 @@ def become(account: Account | None, environ: MutableMapping[str, str]) -> None:
 
 
 def _give_streams(uid: int) -> None:
-    """Give the FIFOs, sockets and the terminal at descriptors 0 to 2 to a user, as container runtimes do.
+    """Return the FIFOs, sockets and the terminal at descriptors 0 to 2 to a user, as container runtimes do.
 
     Else /dev/stdout and /dev/stderr would not open for the application. The group stays, and so does a terminal that
     a shell of root's reads its commands from: its new owner could type there.

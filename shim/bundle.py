@@ -42,7 +42,7 @@ class Item(Record):
 
 
 def sha256(content: bytes) -> str:
-    """Give the SHA-256 of `content` in hexadecimal."""
+    """Return the SHA-256 of `content` in hexadecimal."""
     from hashlib import sha256 as digest
 
     return digest(content, usedforsecurity=False).hexdigest()
@@ -57,7 +57,7 @@ def to_pem(der: bytes, label: bytes = b"CERTIFICATE") -> bytes:
 
 @lru_cache(_BUNDLES)
 def items(content: bytes) -> tuple[Item, ...]:
-    """Give every certificate of a bundle once, in order, re-armoured, without the text around the blocks.
+    """Return every certificate of a bundle once, in order, re-armoured, without the text around the blocks.
 
     A TRUSTED CERTIFICATE keeps its trailer: it may say that the certificate is *not* to be trusted. Blocks that are
     no base64 are left out, as OpenSSL's users would never get past them.
@@ -93,7 +93,7 @@ def _item(body: bytes, label: bytes) -> Item | None:
 
 
 def fingerprints_of_any(content: bytes) -> frozenset[str]:
-    """Give the SHA-256 of every certificate in a file that is a bundle or a single DER."""
+    """Return the SHA-256 of every certificate in a file that is a bundle or a single DER."""
     return fingerprints(content) or frozenset({sha256(content)})
 
 
@@ -106,7 +106,7 @@ def first_element(der: bytes) -> bytes:
 
 
 def fingerprints(content: bytes) -> frozenset[str]:
-    """Give the SHA-256 of every certificate in a bundle."""
+    """Return the SHA-256 of every certificate in a bundle."""
     return frozenset(item.sha256 for item in items(content))
 
 
@@ -130,7 +130,7 @@ def split(content: bytes) -> tuple[bytes, bytes]:
 
 
 def looks_whole(content: bytes) -> bool:
-    """Say whether our markers frame one block or none."""
+    """Return whether our markers frame one block or none."""
     try:
         split(content)
     except DamagedError:
@@ -153,7 +153,7 @@ def merged(origin: str, base: tuple[Item, ...], wanted: tuple[Item, ...]) -> byt
 
 
 def origin_of(content: bytes) -> str:
-    """Give the path that an override bundle was merged from, "" when it was a store."""
+    """Return the path that an override bundle was merged from, "" when it was a store."""
     line = content.partition(b"\n")[0]
     return _unquote(line[len(_ORIGIN) :]) if line.startswith(_ORIGIN) else ""
 

@@ -437,7 +437,7 @@ def _without_warnings() -> Iterator[None]:
 
 
 def subjects(*bundles: bytes) -> frozenset[bytes]:
-    """Give the encoded subjects of all certificates in bundles, of those that parse."""
+    """Return the encoded subjects of all certificates in bundles, of those that parse."""
     found = set()
     with _without_warnings():
         for item in {item for content in bundles for item in bundle.items(content)}:
@@ -497,7 +497,7 @@ def _warnings(
 
 
 def _until(certificates: tuple[Certificate, ...], now: float, *, warned: bool) -> int:
-    """Give the instant up to which the verdicts hold: the next date of any of them, a day while one is warned of."""
+    """Return the instant up to which the verdicts hold: the next date of any of them, a day while one is warned of."""
     dates = [date for each in certificates for date in (each.not_before, each.not_after - _SOON, each.not_after)]
     horizon = [now + DAY] if warned else []
     return int(min([date for date in dates if date > now] + horizon, default=now + 365 * DAY))

@@ -102,7 +102,7 @@ def _trust_or_log(
     except BaseException as error:  # a parser's panic is no Exception
         _report_bug(error)
         if settings.stop:
-            raise ShimError("an error of ours, and CA_SHIM_ON_ERROR=stop: report the line above") from error
+            raise ShimError("an error of the shim, and CA_SHIM_ON_ERROR=stop: report the line above") from error
     return outcome
 
 

@@ -137,7 +137,7 @@ KINDS = (
 
 
 def runs_as(settings: Config) -> Account | None:
-    """Give whom root is to run clients as, None when we are not root.
+    """Return the account that root runs clients as, None when we are not root.
 
     Raises UnknownUserError when a named user does not exist, and PrivilegeError when root cannot become it.
     """
@@ -163,7 +163,7 @@ def find(environ: Mapping[str, str], bundles: Sequence[str]) -> tuple[Client, ..
 
 
 def _pythons(path: str, bundles: Sequence[str]) -> Iterator[str]:
-    """Give each interpreter once: two names in one venv are one, two venvs of one interpreter are two."""
+    """Return each interpreter once: two names in one venv are one, two venvs of one interpreter are two."""
     seen = set()
     for candidate in _candidates(path, bundles):
         prefix = os.path.dirname(os.path.dirname(candidate))
@@ -211,7 +211,7 @@ def ask(
 
 
 def understand(kind: Kind, status: int, said: str) -> Answer:
-    """Say what an exit status and words mean; what is not known for sure is unclear, never accepted. Pure."""
+    """Return what an exit status and words mean; what is not known for sure is unclear, never accepted. Pure."""
     lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
     if lines[1:] == ["absent"]:
         return Answer(ABSENT)
@@ -295,7 +295,7 @@ def _read(reader: int, until: float, relay: Relay | None) -> bytes:
 
 
 def _wait(child: int, until: float) -> int:
-    """Give the exit status; the group is killed while its leader is a zombie, so that its number is nobody else's."""
+    """Return the exit status; the group is killed while its leader is a zombie, so that its number is nobody else's."""
     while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < until:
         time.sleep(0.005)
     kill(child)

@@ -38,7 +38,7 @@ SETTINGS = (
         "--user",
         "USER",
         families.DEFAULT_USER,
-        "whom root becomes: a name, a uid or `user:group`; `root` must be said aloud",
+        "the user that root becomes: a name, a uid or `user:group`; running as `root` must be requested explicitly",
     ),
     Setting(
         "CA_SHIM_ON_ERROR",
@@ -72,7 +72,7 @@ class Config(Record):
 
 
 def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, root: str = "") -> Config:
-    """Make the settings of variables and of options, which win; an empty variable is as good as none.
+    """Make the settings of variables and of options, which win; an empty one counts as unset.
 
     `options` maps variable names to the values given on the command line. Raises UsageError with all that is wrong.
     """
@@ -92,7 +92,7 @@ def read(environ: Mapping[str, str], options: Mapping[str, str] | None = None, r
 
 
 def unknown(environ: Mapping[str, str]) -> tuple[Note, ...]:
-    """Give a note for every CA_SHIM_ variable that does not exist, with the nearest that does."""
+    """Return a note for every CA_SHIM_ variable that does not exist, with the nearest that does."""
     known = [row.variable for row in SETTINGS]
     strange = sorted(name for name in environ if name.startswith("CA_SHIM_") and name not in known)
     return tuple(_unknown(name, known) for name in strange)

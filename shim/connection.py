@@ -121,7 +121,7 @@ def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
 
 
 def _is_meant(word: str, server: Server) -> bool:
-    """Say whether a word of NO_PROXY means the server, as curl, requests and Go read it: a name, its parent, a net."""
+    """Return whether a word of NO_PROXY means the server, as curl, requests and Go read it: a name, its parent, a net."""
     name, _, port = word.partition(":")
     name = name.removeprefix("*").removeprefix(".")
     try:
@@ -336,7 +336,7 @@ _PROXY_REMEDIES = {
 
 
 def unreachable(server: Server, error: OSError) -> Finding:
-    """Say why there is no connection, and at whom it fails. Pure."""
+    """Return why there is no connection, and whether the server or the proxy is the cause. Pure."""
     to = f"{server.authority} (by the proxy {server.proxy})" if server.proxy else server.authority
     cause = error.cause if isinstance(error, ProxyError) else error
     words = (getattr(cause, "reason", None) or cause.strerror or str(cause) or type(cause).__name__)[:200]

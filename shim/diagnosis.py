@@ -23,7 +23,7 @@ _MOST = 3  # files that a sentence names
 
 
 def diagnose(case: Case) -> Finding:
-    """Say why a store refuses the server and what to do. Pure."""
+    """Return why a store refuses the server, and what to do. Pure."""
     if case.failure.code == NOT_LOADED:
         return Finding("store-unusable", f"a store does not load: {case.failure.message}", MEND)
     rule = _RULES.get(case.failure.code)
@@ -92,7 +92,7 @@ def _incomplete(case: Case, path: tuple[Link, ...], in_store: Sequence[Certifica
 
 
 def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str:
-    """Give the name of the first issuer above that is not there."""
+    """Return the name of the first issuer above that is not there."""
     by_name = {each.subject_id: each for each in known}
     seen = {certificate.sha256}
     while (above := by_name.get(certificate.issuer_id)) and above.sha256 not in seen:
@@ -102,7 +102,7 @@ def _issuer_above(certificate: Certificate, known: Sequence[Certificate]) -> str
 
 
 def _path(chain: tuple[Link, ...]) -> tuple[Link, ...]:
-    """Give the server's certificate and its issuers as far as they are sent, whatever the order."""
+    """Return the server's certificate and its issuers as far as they are sent, whatever the order."""
     path = [chain[0]]
     rest = list(chain[1:])
     while above := next((each for each in rest if each.subject_id == path[-1].issuer_id), None):
@@ -173,7 +173,7 @@ _RULES = {
 def conclude(
     case: Case, verdicts: tuple[Verdict, ...], asked: tuple[Asked, ...], lacking: tuple[str, ...]
 ) -> Iterator[Finding]:
-    """Say what follows from all answers together: the same cause once, and who hides a store."""
+    """Return what follows from all answers together: each cause once, and the variables that hide a store."""
     of_stores = list(_of_stores(verdicts))
     yield from of_stores
     if not of_stores:
@@ -203,7 +203,7 @@ def _of_stores(verdicts: tuple[Verdict, ...]) -> Iterator[Finding]:
 
 
 def _of_clients(case: Case, asked: tuple[Asked, ...]) -> Iterator[Finding]:
-    """Say what clients come to although every store accepts."""
+    """Return why clients refuse although every store accepts."""
     refused = [each for each in asked if each.answer.state == REFUSED]
     if refused and not case.chain[0].names:
         problem = f"the server's certificate has no subjectAltName, without which {_named(refused)} refuse it"

@@ -35,7 +35,7 @@ def needs(
     stuck: bool = False,
     standing: frozenset[str] = frozenset(),
 ) -> Needs:
-    """Give the variables to set, by the rules of the table of variables.
+    """Return the variables to set, by the rules of the table of variables.
 
     A variable that somebody set is its client's active bundle: it is merged from that file and pointed to the result,
     unless the file is, or will be, as wanted already. `overridden` are the paths of overridden stores, `wanted` the
@@ -81,7 +81,7 @@ def _ruled(snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str
 def _serves(
     setting: Setting, snapshot: Snapshot, overridden: frozenset[str], wanted: frozenset[str], base: str
 ) -> bool:
-    """Say whether the file behind a variable holds all that is wanted, or is a store that does so in place."""
+    """Return whether the file behind a variable holds all that is wanted, or is a store that does so in place."""
     if setting.content is None:
         return False
     stores = {snapshot.os.path, *(store.path for store in snapshot.certifi)} - {""}
@@ -93,7 +93,7 @@ def _serves(
 
 
 def restored(environ: Mapping[str, str], snapshot: Snapshot, variables: Mapping[str, str]) -> dict[str, str | None]:
-    """Give the variables that are to be what they were before us, or before the vendor's entrypoint: None is unset.
+    """Return the variables that are to be what they were before us, or before the vendor's entrypoint: None is unset.
 
     They point to a bundle of ours that is needed no more, or to the vendor's own, which the stores make up for.
     """

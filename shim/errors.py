@@ -82,7 +82,7 @@ EXIT_CODES = (
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),
-    ExitCode(129, "`selftest` was hung up on, and has undone what it did"),
+    ExitCode(129, "`selftest` received SIGHUP and undid its changes"),
     ExitCode(130, "interrupted by SIGINT before the application started, or in `selftest`"),
     ExitCode(143, "ended by SIGTERM before the application started, or in `selftest`"),
 )

@@ -64,7 +64,7 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
 
 
 def uid_of_last_start(config: Config, environ: Mapping[str, str]) -> int:
-    """Give the user whose start has left bundles last; our own when none has. Whoever asks gets the same answer."""
+    """Return the user whose start has left bundles last; our own when none has. Whoever asks gets the same answer."""
     found = _bundle_directories(config, environ, None)
     times = {(changed_at(f"{config.root}{each.path}/{name}"), each.uid) for each in found for name in ("env", RECEIPT)}
     latest, uid = max(times, default=(0, 0))
@@ -72,7 +72,7 @@ def uid_of_last_start(config: Config, environ: Mapping[str, str]) -> int:
 
 
 def changed_at(path: str) -> int:
-    """Give when a file was written last, in nanoseconds since the epoch; 0 when there is none."""
+    """Return when a file was written last, in nanoseconds since the epoch; 0 when there is none."""
     try:
         return os.lstat(path).st_mtime_ns
     except OSError:
@@ -80,7 +80,7 @@ def changed_at(path: str) -> int:
 
 
 def is_safe_directory(path: str, uid: int) -> bool:
-    """Say whether nobody but root and `uid` can exchange what `uid` makes in a directory."""
+    """Return whether nobody but root and `uid` can exchange what `uid` makes in a directory."""
     try:
         return all(_safe_parent(step, uid) for step in writer.resolve("", path).steps)
     except OSError:
@@ -88,7 +88,7 @@ def is_safe_directory(path: str, uid: int) -> bool:
 
 
 def family_of(root: str) -> Family | None:
-    """Give the row of this system by os-release's ID, then by each ID_LIKE; None when there is none."""
+    """Return the row of this system by os-release's ID, then by each ID_LIKE; None when there is none."""
     for path in families.OS_RELEASE:
         text = reading.read_or_none(root + path)
         if text is not None:
@@ -157,7 +157,7 @@ def _why_blocked(root: str, family: Family) -> str:
 
 
 def _is_roots_alone(root: str, path: str) -> bool:
-    """Say whether nobody but root can change what lies at a path, or exchange what is on the way to it."""
+    """Return whether nobody but root can change what lies at a path, or exchange what is on the way to it."""
     try:
         resolved = writer.resolve(root, path)
     except FileNotFoundError:
@@ -184,7 +184,7 @@ def _files(root: str, directory: str, prefix: str) -> Iterator[tuple[str, bytes]
 def _certifi_stores(
     config: Config, environ: Mapping[str, str], command: Sequence[str], passwd: str
 ) -> Iterator[CertifiStore]:
-    """Give each certifi once, by its real path; one that is a link to the OS bundle belongs to the OS store."""
+    """Return each certifi once, by its real path; one that is a link to the OS bundle belongs to the OS store."""
     from shim.accounts import primary_groups
 
     groups = primary_groups(passwd)

@@ -52,7 +52,7 @@ def _until_it_stumbles(search: Iterator[_Found]) -> Iterator[_Found]:
 
 
 def which(root: str, name: str, path: str) -> str:
-    """Give the path of a command as execvp(3) finds it, "" when it does not."""
+    """Return the path of a command as execvp(3) finds it, "" when it does not."""
     if "/" in name:
         return name if os.path.isabs(name) else os.path.abspath(name)
     for directory in path.split(":"):
@@ -135,7 +135,7 @@ def _is_venv(root: str, prefix: str) -> bool:
 
 
 def _both_prefixes(root: str, interpreter: str, how: str) -> Iterator[tuple[str, str]]:
-    """Give the prefix of a venv's interpreter and that of the interpreter it is a link to; nothing for ""."""
+    """Return the prefix of a venv's interpreter and that of the interpreter it is a link to; nothing for ""."""
     if interpreter:
         prefix = os.path.dirname(os.path.dirname(interpreter))
         yield prefix, how
@@ -193,7 +193,7 @@ def _expand(root: str, pattern: str) -> list[str]:
 
 
 def names(directory: str) -> list[str]:
-    """Give the sorted names in a directory, none when it cannot be listed."""
+    """Return the sorted names in a directory, none when it cannot be listed."""
     try:
         return sorted(os.listdir(directory))
     except OSError:

@@ -50,7 +50,7 @@ EVENTS = (
     Event("handover", "info", "the application starts now"),
     Event("shim.off", "info", "CA_SHIM=off: the stores were not looked at"),
     Event("shim.failed", "error", "the application is not started; `code` is the exit code"),
-    Event("shim.bug", "error", "an error of ours; the application starts without its CAs being certain"),
+    Event("shim.bug", "error", "an error of the shim; the application starts, but its CAs may be missing"),
 )
 _LEVELS = {event.name: event.level for event in EVENTS}
 _LINES_OF_A_KIND = 20

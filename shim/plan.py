@@ -40,7 +40,7 @@ class Step(Record):
     pem: int = 0
     family: Family | None = None  # of a refresh
     arguments: tuple[str, ...] = ()
-    durable: bool = True  # False: the marker makes up for a file that a crash of the machine takes
+    durable: bool = True  # False: no fsync; after a power loss the marker forces a rewrite
 
 
 class StorePlan(Record):
@@ -105,22 +105,22 @@ def make(
 
 
 def fingerprints(certificates: Iterable[Certificate]) -> frozenset[str]:
-    """Give the fingerprints of certificates."""
+    """Return the fingerprints of certificates."""
     return frozenset(each.sha256 for each in certificates)
 
 
 def ours_in(store: OsStore) -> frozenset[str]:
-    """Give the fingerprints that are in an OS store because of us, those of an unfinished change included."""
+    """Return the fingerprints that are in an OS store because of us, those of an unfinished change included."""
     return touched_by(store.state).union(*(bundle.fingerprints(content) for _, content in store.anchors))
 
 
 def touched_by(state: bytes) -> frozenset[str]:
-    """Give the fingerprints that a change was about, from its marker."""
+    """Return the fingerprints that a change was about, from its marker."""
     return frozenset(state.decode("ascii", "replace").partition("\n")[2].split())
 
 
 def wanted_in(wanted: tuple[Certificate, ...], store: OsStore) -> tuple[Certificate, ...]:
-    """Give what the OS store should hold: not what its tool drops, nor what its administrator distrusts."""
+    """Return what the OS store should hold: not what its tool drops, nor what its administrator distrusts."""
     if store.family is None:
         return wanted
     distrusted = frozenset[str]().union(*map(bundle.fingerprints_of_any, store.blocklist))
@@ -195,7 +195,7 @@ def settled(state: bytes, content: bytes, tool: bytes = b"", why: str = "") -> b
 
 
 def _last_refresh(store: OsStore) -> tuple[bool, str]:
-    """Say of the last refresh whether repeating it would change nothing, and what it did not do."""
+    """Return whether repeating the last refresh would change nothing, and what it did not do."""
     word, digest, why = (store.state.partition(b"\n")[0] + b"  ").split(b" ", 2)
     if word != SETTLED:
         return False, ""

@@ -203,7 +203,7 @@ def _place(settings: Config, snapshot: Snapshot, decision: Decision) -> Place:
 def _stores(
     snapshot: Snapshot, application: Mapping[str, str], mounted: tuple[Mounted, ...], root: str
 ) -> Iterator[Store]:
-    """Give each bundle once: the stores, our override bundles, and whatever else a variable points to."""
+    """Return each bundle once: the stores, our override bundles, and whatever else a variable points to."""
     pointed = {
         application[row.name]: row
         for row in reversed(families.VARIABLES)
@@ -236,7 +236,7 @@ def _stores(
 def _chosen_here(
     environ: Mapping[str, str], application: Mapping[str, str], mounted: tuple[Mounted, ...], root: str
 ) -> Iterator[Store]:
-    """Give the bundles that only this session's variables point to, as those of `docker exec` may."""
+    """Return the bundles that only this session's variables point to, as those of `docker exec` may."""
     for row in families.VARIABLES:
         path = environ.get(row.name)
         if path and path != application.get(row.name) and row.base != "nothing":

@@ -21,7 +21,7 @@ class TooLargeError(OSError):
 
 
 def read(path: str, limit: int = LIMIT) -> bytes:
-    """Give the content of a regular file; raises OSError, never waits.
+    """Return the content of a regular file; raises OSError, never waits.
 
     Checked before the opening, which alone may disturb a device, and after it, since the path may have changed.
     """
@@ -38,7 +38,7 @@ def read(path: str, limit: int = LIMIT) -> bytes:
 
 
 def head(path: str, size: int = 256) -> bytes:
-    """Give the first bytes of a regular file, b"" when they cannot be had."""
+    """Return the first bytes of a regular file, b"" when they cannot be had."""
     try:
         _require_regular(os.stat(path), path)
         descriptor = os.open(path, _FLAGS)
@@ -53,7 +53,7 @@ def head(path: str, size: int = 256) -> bytes:
 
 
 def read_or_none(path: str, limit: int = LIMIT) -> bytes | None:
-    """Give the content of a regular file, None when it cannot be had."""
+    """Return the content of a regular file, None when it cannot be had."""
     try:
         return read(path, limit)
     except OSError:

@@ -37,12 +37,12 @@ class Receipt(Record):
 
 
 def digest(content: bytes) -> str:
-    """Give a digest of a store."""
+    """Return a digest of a store."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
 def digests(snapshot: Snapshot) -> dict[str, str]:
-    """Give the digest of every store and override bundle by its path."""
+    """Return the digest of every store and override bundle by its path."""
     bundles = {store.path: store.content for store in snapshot.certifi} | {snapshot.os.path: snapshot.os.content}
     for directory in snapshot.directories:
         bundles |= {f"{directory.path}/{name}": content for name, content in directory.files if name.endswith(".pem")}
@@ -50,7 +50,7 @@ def digests(snapshot: Snapshot) -> dict[str, str]:
 
 
 def settled(snapshot: Snapshot, root: str) -> frozenset[str]:
-    """Give the paths of the bundles that are as a start without problems has left them."""
+    """Return the paths of the bundles that are as a start without problems has left them."""
     receipts = [each for one in snapshot.directories if one.exists for each in read(f"{root}{one.path}/{RECEIPT}")]
     found = digests(snapshot).items()
     return frozenset(path for path, now in found if any(each.stores.get(path) == now for each in receipts))
@@ -90,7 +90,7 @@ def _pieces(config: Config, mounted: str, snapshot: Snapshot) -> Iterator[str | 
 
 
 def untouched(intake: Intake, snapshot: Snapshot) -> bool:
-    """Say whether there is nothing to trust and nothing of ours anywhere, so that there is nothing to remember."""
+    """Return whether there is nothing to trust and nothing of ours anywhere, so that there is nothing to remember."""
     from shim.bundle import BEGIN
 
     ours = snapshot.os.anchors or snapshot.os.state or any(each.files for each in snapshot.directories)
@@ -108,7 +108,7 @@ def find(directories: tuple[Directory, ...], root: str, key: str, now: float) ->
 
 
 def read(path: str) -> tuple[Receipt, ...]:
-    """Give the receipts of a file; what is no receipt is left out."""
+    """Return the receipts of a file; what is no receipt is left out."""
     text = (reading.read_or_none(path) or b"").decode("utf-8", "surrogateescape")
     return tuple(receipt for part in text.split("\n\n") if (receipt := _parse(part.split("\n"))))
 

@@ -133,7 +133,7 @@ def _excused(note: Note) -> Note:
 
 
 def _served_by_root(snapshot: Snapshot) -> bool:
-    """Say whether a start as root has been here: what is out of our reach is then no problem, it was read before us."""
+    """Return whether root already read the sources; what is unreadable here is then not a problem."""
     return any(each.files and not each.writable for each in snapshot.directories)
 
 

@@ -46,7 +46,7 @@ def _how(store: StorePlan, path: str, failed: set[str]) -> str:
 
 def unfinished(planned: Plan) -> list[Note]:
     """Tell of every store that neither way could be made right."""
-    unserved = [*planned.unserved, *((step.store, "the store did not come to rest") for step in planned.steps)]
+    unserved = [*planned.unserved, *((step.store, "still changing after so many attempts") for step in planned.steps)]
     return [
         Note("store.failed", (("store", store), ("reason", reason), ("remedy", _REMEDY)), code=71)
         for store, reason in dict(unserved).items()

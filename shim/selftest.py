@@ -81,7 +81,7 @@ class Report(Record):
 
 
 def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
-    """Prove every client found on this machine; gives 0 when all is well, 1 when not, as shells do after a signal."""
+    """Prove every client found on this machine. Return 0 when all is well, 1 when not, and what shells return after a signal."""
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
     account = clients.runs_as(settings)
@@ -184,21 +184,21 @@ def _reconcile(bench: Bench, sources: tuple[Source, ...], root: bytes) -> Outcom
 
 
 def _applied(environ: Mapping[str, str], outcome: Outcome) -> dict[str, str]:
-    """Give the environment of an application that is started now."""
+    """Return the environment of an application that is started now."""
     kept = {name: value for name, value in environ.items() if name not in outcome.restored}
     restored = {name: value for name, value in outcome.restored.items() if value is not None}
     return {**kept, **restored, **outcome.variables}
 
 
 def _undo(bench: Bench, root: bytes) -> tuple[str, ...]:
-    """Withdraw the throwaway CA; gives the stores that are not as before."""
+    """Withdraw the throwaway CA and return the stores that are not as before."""
     _reconcile(bench, (), root)
     after = host.look(bench.settings, bench.environ, ())
     return tuple(differing(bench.before, after, bundle.fingerprints(root)))
 
 
 def differing(before: Snapshot, after: Snapshot, thrown: frozenset[str]) -> Iterator[str]:
-    """Give the paths of stores that are not as before, or hold a certificate of `thrown`. Pure."""
+    """Return the paths of stores that are not as before, or hold a certificate of `thrown`. Pure."""
     had, have = verify.holdings(before), verify.holdings(after)
     contents = {store.path: store.content for store in before.certifi}
     for store in after.certifi:
@@ -228,7 +228,7 @@ class _Asking:
         self._interruption = interruption
 
     def all(self, number: int, environ: Mapping[str, str]) -> dict[str, Answer]:
-        """Give every client's answer by its name, none after a signal."""
+        """Return every client's answer by its name, none after a signal."""
         server, answers = self._servers[number], {}
         for client in self._found:
             with self._interruption.killing():
@@ -277,7 +277,7 @@ class _Interruption:
 
 @contextmanager
 def _directory(environ: Mapping[str, str]) -> Iterator[str]:
-    """Give a directory of our own that others can pass through and nobody else exchange; it is gone afterwards."""
+    """Return a directory of our own that others can pass through and nobody else exchange; it is gone afterwards."""
     temporary = environ.get("TMPDIR") or "/tmp"  # noqa: S108 - used only if nobody else can exchange what is in it
     names = sorted(families.BUNDLE_DIRECTORIES, key=lambda name: "{uid}" not in name)  # those for everybody first
     parents = (os.path.dirname(name).replace("{tmp}", temporary) for name in names)

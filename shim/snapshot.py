@@ -86,7 +86,7 @@ class Snapshot(Record):
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:
-    """Give the bundle that a value means: one of our files stands for what it was made from, None for a store."""
+    """Return the bundle that a value means: one of our files stands for what it was made from, None for a store."""
     for directory in directories:
         name = value.removeprefix(directory.path + "/")
         if name != value:

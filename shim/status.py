@@ -130,7 +130,7 @@ class _Facts(Record):
 
 
 def _stores(root: str, view: View) -> Iterator[Store]:
-    """Give the system's store, each certifi, then every bundle that a variable points to, and the rest of ours."""
+    """Return the system's store, each certifi, then every bundle that a variable points to, and the rest of ours."""
     facts = _Facts(
         root=root,
         snapshot=view.snapshot,
@@ -189,7 +189,7 @@ def _marked(content: bytes) -> frozenset[str]:
 
 
 def _authorities(stores: tuple[Store, ...], view: View) -> Iterator[Authority]:
-    """Give the CAs that are wanted, and then those that are in some store because of us and are not."""
+    """Return the CAs that are wanted, and then those that are in some store because of us and are not."""
     held = {store.path: bundle.fingerprints(store.content) for store in stores}
     wanted = {each.sha256: each for each in view.decision.wanted}
     lingering = {sha256 for store in stores for sha256 in store.ours & held[store.path]} - wanted.keys()
@@ -206,7 +206,7 @@ def _authorities(stores: tuple[Store, ...], view: View) -> Iterator[Authority]:
 
 
 def _state(sha256: str, store: Store, held: Mapping[str, frozenset[str]]) -> str:
-    """Give the state of a CA in a store, "" when it has no business there."""
+    """Return the state of a CA in a store, "" when it has no business there."""
     present = sha256 in held[store.path]
     if sha256 in store.refuses:
         return INSTALLED if present else REFUSED
@@ -219,7 +219,7 @@ def _state(sha256: str, store: Store, held: Mapping[str, frozenset[str]]) -> str
 
 
 def _session(environ: Mapping[str, str], application: Mapping[str, str]) -> Iterator[str]:
-    """Give the names of the variables that this session has otherwise than the application, which is what counts."""
+    """Return the names of the variables that this session has otherwise than the application, which is what counts."""
     names = [row.name for row in families.VARIABLES]
     return (name for name in names if application.get(name) and application[name] != environ.get(name))
 
@@ -269,7 +269,7 @@ def _lines(status: Status) -> Iterator[str]:
 
 
 def _table(authorities: tuple[Authority, ...], numbers: Mapping[str, str]) -> Iterator[str]:
-    """Give a row for each CA, and a column for each store by its number."""
+    """Return a row for each CA, and a column for each store by its number."""
     columns = [[number, *(each.states.get(path, "") for each in authorities)] for path, number in numbers.items()]
     columns.append(["EXPIRES", *(each.expires for each in authorities)])
     columns.append(["SHA-256", *(each.sha256[:12] for each in authorities)])
@@ -279,7 +279,7 @@ def _table(authorities: tuple[Authority, ...], numbers: Mapping[str, str]) -> It
 
 
 def _verdict(status: Status) -> str:
-    """Say in one line why the exit code is what it is."""
+    """Return one line that explains the exit code."""
     if status.code != WELL:
         return _why_not_well(status)
     if status.off:

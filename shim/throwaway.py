@@ -66,7 +66,7 @@ def site(*, sends_intermediate: bool) -> Site:
 
 
 def is_made_here(subject: str) -> bool:
-    """Say whether a CA is one that a selftest has made."""
+    """Return whether a CA is one that a selftest has made."""
     return subject.startswith(f"CN={_NAME} ")
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def holdings(snapshot: Snapshot) -> dict[str, frozenset[str]]:
-    """Give the fingerprints that each store and each override bundle holds, by its path."""
+    """Return the fingerprints that each store and each override bundle holds, by its path."""
     files = {store.path: store.content for store in snapshot.certifi}
     if snapshot.os.path:
         files[snapshot.os.path] = snapshot.os.content
@@ -22,7 +22,7 @@ def holdings(snapshot: Snapshot) -> dict[str, frozenset[str]]:
 
 
 def ours(snapshot: Snapshot) -> dict[str, frozenset[str]]:
-    """Give the fingerprints that each store holds because of us, and what of extra.pem is ours, by path."""
+    """Return the fingerprints that each store holds because of us, and what of extra.pem is ours, by path."""
     found = {snapshot.os.path: plan.ours_in(snapshot.os)} if snapshot.os.path else {}
     for store in snapshot.certifi:
         if bundle.looks_whole(store.content):
@@ -45,7 +45,7 @@ def withdrawn(before: Snapshot, after: Snapshot) -> dict[str, list[str]]:
 
 
 def installed(snapshot: Snapshot) -> tuple[tuple[str, bytes], ...]:
-    """Give what is ours in every store, as (path, content) to parse."""
+    """Return what is ours in every store, as (path, content) to parse."""
     whole = (store for store in snapshot.certifi if bundle.looks_whole(store.content))
     blocks = [(store.path, bundle.split(store.content)[1]) for store in whole]
     extras = [

@@ -30,7 +30,7 @@ ROOT = Owner(0, 0)
 
 
 def myself() -> Owner:
-    """Give whom this process acts as."""
+    """Return the user and group that this process acts as."""
     return Owner(os.geteuid(), os.getegid())
 
 
