@@ -37,7 +37,7 @@ class StoreError(Exception):
 
 
 def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str] | None:
-    """Carry out all steps under a lock and return the stores that failed, with the reason. Readers see old or new files.
+    """Carry out all steps under a lock. Return the stores that failed, with the reason. Readers see old or new files.
 
     After a failing step the store's other steps are left out, those of other stores are not. After waiting for another
     start, which may have done it all, it does nothing and returns None.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def started_environment() -> dict[str, str]:
-    """Return the environment as the kernel keeps it from our start; Python's own start may have added LC_CTYPE to its."""
+    """Return the environment as the kernel keeps it from our start; Python may have added LC_CTYPE to its own."""
     try:
         with open("/proc/self/environ", "rb") as file:
             raw = file.read()

@@ -121,7 +121,7 @@ def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
 
 
 def _is_meant(word: str, server: Server) -> bool:
-    """Return whether a word of NO_PROXY means the server, as curl, requests and Go read it: a name, its parent, a net."""
+    """Return whether a word of NO_PROXY means the server, as curl, requests and Go read it: name, parent or net."""
     name, _, port = word.partition(":")
     name = name.removeprefix("*").removeprefix(".")
     try:

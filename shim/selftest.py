@@ -81,7 +81,7 @@ class Report(Record):
 
 
 def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
-    """Prove every client found on this machine. Return 0 when all is well, 1 when not, and what shells return after a signal."""
+    """Prove every client found on this machine. Return 0 when all is well, else 1, or what shells do after a signal."""
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
     account = clients.runs_as(settings)
