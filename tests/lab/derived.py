@@ -40,6 +40,12 @@ def image(one: Row, *settings: str) -> str:
 
 
 @functools.cache
+def ui() -> str:
+    """The UI's image, derived as the README says."""
+    return _build(f"{OWN_PREFIX}/derived:ui", (f"ANCHORE_IMAGE={images.ui()}", "CA_SHIM_USER=node"))
+
+
+@functools.cache
 def again(parent: str, python: str) -> str:
     """An image derived from one that was derived before, by this Python."""
     return _build(f"{OWN_PREFIX}/again:{python}", (f"ANCHORE_IMAGE={parent}",), f"PYTHON_IMAGE={images.python(python)}")

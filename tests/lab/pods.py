@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import derived, images
-from .docker import OWN_PREFIX, docker
-from .places import CONTEXT, ROOT
+from .docker import docker
+from .places import CONTEXT
 from .shell import CommandError, Result
 from .subject import CLIENTS, Event, events, fingerprints, probe_options, verdicts
 
@@ -119,7 +119,7 @@ def target(name: str) -> Target:
     if name == "ui":
         bundle = "/etc/ssl/certs/ca-certificates.crt"
         clients = (*(each for each in CLIENTS if each != "requests"), "node")
-        return Target(name, images.ui(), _derived_ui(), bundle, "/dev/null", "/usr/bin/python3", clients)
+        return Target(name, images.ui(), derived.ui(), bundle, "/dev/null", "/usr/bin/python3", clients)
     row = derived.row(name)
     label = f"{name}-stand-in" if images.is_stand_in(images.anchore(row)) else name
     base, image = images.anchore(row), derived.image(row)
@@ -184,15 +184,3 @@ class KubernetesVolume:
         for name in names:
             if not (self.directory / name).is_symlink():
                 (self.directory / name).symlink_to(f"..data/{name}")
-
-
-def _derived_ui() -> str:
-    """The UI's image, derived as the README says; the runtime stage comes from the builder's cache."""
-    derived.image(derived.row("4.5-ubi9"))  # fetches what the runtime stage installs
-    tag = f"{OWN_PREFIX}/derived:ui"
-    arguments = (f"PYTHON_IMAGE={images.python('3.11')}", f"ANCHORE_IMAGE={images.ui()}", "CA_SHIM_USER=node")
-    values = [f"--build-arg={argument}" for argument in arguments]
-    result = docker("build", "--tag", tag, "--file", ROOT / "Dockerfile.example", *values, ROOT, timeout=900)
-    if result.status:
-        raise CommandError(f"docker build {tag}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}")
-    return tag
