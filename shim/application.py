@@ -40,6 +40,8 @@ def view(config: Config, environ: Mapping[str, str], now: float, command: Sequen
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, command, host.uid_of_last_start(config, environ))
     snapshot = snapshot._replace(certifi=tuple(each for each in snapshot.certifi if not each.hidden))
+    # A session has no variables that tell.
+    snapshot = snapshot._replace(after_root=any(each.files and not each.writable for each in snapshot.directories))
     decision = reconcile.decide(config, intake, snapshot, now)
     return View(intake, snapshot, decision, {**environ, **_left(config.root, snapshot)})
 

@@ -83,6 +83,22 @@ def _bodies(content: bytes, begin: bytes, end: bytes) -> Iterator[bytes]:
         start = following + 1 or -1
 
 
+def is_broken(content: bytes) -> bool:
+    """Return whether a block of a certificate has no end or is not base64: clients then load nothing of the bundle."""
+    for (begin, end), _ in _LABELS:
+        begins = content.count(begin) + content.startswith(begin[1:])
+        if sum(map(_is_base64, _bodies(content, begin, end))) < begins:
+            return True
+    return False
+
+
+def _is_base64(body: bytes) -> bool:
+    try:
+        return bool(a2b_base64(b"".join(body.split()), strict_mode=True))
+    except Base64Error:
+        return False
+
+
 @lru_cache(_REMEMBERED)
 def _item(body: bytes, label: bytes) -> Item | None:
     try:

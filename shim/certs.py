@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_CERTIFICATES = 20_000
 MAX_BLOCKS = 100_000
 MAX_BYTES = 8 * 1024 * 1024  # of DER that is parsed: thousands of CAs; each byte is held ten times in a start
+_LARGE, _WEIGHT = 16 * 1024, 4  # bytes of DER from which a certificate counts four times: names by the thousand
 MAX_PARTS = 100_000  # of certificates with unusually many: each costs Python and OpenSSL as much as a small certificate
 MAX_BLOCK = 1024 * 1024  # of a block's base64
 MAX_DER = MAX_BLOCK // 65 * 48  # what is written must not be too large to be read: 64 columns and a newline
@@ -282,7 +283,7 @@ class _Parser:
 
     def _count(self, der: bytes) -> None:
         _require_size(der)
-        self._bytes += len(der)
+        self._bytes += len(der) * (_WEIGHT if len(der) > _LARGE else 1)
         self._parts += max(0, der.count(_OBJECT_IDENTIFIER) - _USUAL_PARTS)
         if self._bytes > MAX_BYTES:
             raise _FullError(f"more than {MAX_BYTES >> 20} MiB of certificates")

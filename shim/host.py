@@ -49,17 +49,24 @@ def look(config: Config, environ: Mapping[str, str], command: Sequence[str], uid
     places = list(_directories(config, environ, os.geteuid() if uid is None else uid))
     directories = tuple(place for place in places if isinstance(place, Directory))
     certifi = tuple(_certifi_stores(config, environ, command, passwd))
+    os_store = _os_store(config)
     return Snapshot(
-        os=_os_store(config),
+        os=os_store,
         certifi=certifi,
         directories=directories,
-        settings=tuple(_settings(root, environ, directories)),
+        settings=tuple(_settings(root, environ, directories, os_store)),
         curl_needs_bundle=families.CERT_DIR in environ or os.path.exists(root + families.FRESHCLAM),
         go_can_be_steered=environ.get(families.CERT_DIR, families.HOME) == families.HOME
         and os.path.isdir(root + families.HOME),
         clients=tuple(_clients(root, [os.path.dirname(os.path.dirname(store.path)) for store in certifi])),
         alone=config.alone,
         nowhere="; ".join(place for place in places if isinstance(place, str)),
+        after_root=any(
+            environ.get(row.name, "").startswith(f"{each.path}/")
+            for row in families.VARIABLES
+            for each in directories
+            if each.files and not each.writable
+        ),
     )
 
 
@@ -106,24 +113,28 @@ def _os_store(config: Config) -> OsStore:
         foreign = reading.read_or_none(root + path) or b"" if path else b""
         return OsStore(None, path, foreign, (), b"", (), "this system has no row in the table of families")
     content, doubtful = _os_bundle(root + path)
+    state = reading.read_or_none(root + family.state) or b""
     return OsStore(
         family=family,
         path=path,
         content=content,
         anchors=tuple(_files(root, family.anchors, ANCHOR_PREFIX)),
-        state=reading.read_or_none(root + family.state) or b"",
+        state=state,
         blocklist=tuple(content for name in family.blocklists for _, content in _files(root, name, "")),
         blocked=_UNREAD if doubtful else _why_blocked(root, family) if config.in_place else _SWITCHED_OFF,
         doubtful=doubtful,
-        tool=identity_of_tool(root, family),
+        tool=identity_of_tool(root, family, with_input=bool(state)),
     )
 
 
-def identity_of_tool(root: str, family: Family) -> bytes:
-    """Return what differs once the refresh tool, a program beside it, or the directory it writes to has changed."""
+def identity_of_tool(root: str, family: Family, *, with_input: bool = True) -> bytes:
+    """Return what differs once the refresh tool, a program beside it, its input or where it writes has changed."""
     paths = (family.tool, os.path.dirname(family.bundle), *families.TOOL_PATH)
+    anchors = (family.anchors, os.path.dirname(family.anchors)) if with_input else ()
+    others = (f"{each}/{name}" for each in anchors for name in interpreters.names(root + each))
+    inputs = [path for path in others if not os.path.basename(path).startswith("ca-shim")]
     try:
-        found = [os.stat(root + path) for path in paths if os.path.exists(root + path)]
+        found = [os.stat(root + path) for path in (*paths, *inputs) if os.path.exists(root + path)]
         disk = os.statvfs(root + paths[1])
     except OSError:
         return b""
@@ -188,10 +199,12 @@ def _certifi_stores(
     from shim.accounts import primary_groups
 
     groups = primary_groups(passwd)
-    found = dict.fromkeys(config.certifi, NAMED)
+    pointed = {environ.get(row.name, ""): row.name for row in families.VARIABLES}
+    chosen = {path: name for path, name in pointed.items() if path.endswith(f"/{families.CERTIFI}")}
+    found = dict.fromkeys(config.certifi, NAMED) or interpreters.certifi_bundles(config.root, environ, command) | chosen
     seen = {os.path.realpath(config.root + path)[len(config.root) :] for path in families.OS_BUNDLES}
     limit = len(seen) + _MAX_STORES
-    for path, how in (found or interpreters.certifi_bundles(config.root, environ, command)).items():
+    for path, how in found.items():
         try:
             resolved = writer.resolve(config.root, path)
             if resolved.real in seen:
@@ -363,22 +376,25 @@ def _clients(root: str, sites: Sequence[str]) -> Iterator[str]:
             yield needs
 
 
-def _settings(root: str, environ: Mapping[str, str], directories: tuple[Directory, ...]) -> Iterator[Setting]:
+def _settings(
+    root: str, environ: Mapping[str, str], directories: tuple[Directory, ...], store: OsStore
+) -> Iterator[Setting]:
     for variable in families.VARIABLES:
         value = environ.get(variable.name)
         origin = None if value is None else original(value, directories)
         if origin is not None:
             try:
-                yield _setting(root, variable, origin)
+                yield _setting(root, variable, origin, store)
             except (ValueError, RecursionError):  # a NUL in its name, or a chain of links deeper than the stack
                 yield Setting(variable.name, origin, "", None, superseded=False)
 
 
-def _setting(root: str, variable: Variable, origin: str) -> Setting:
+def _setting(root: str, variable: Variable, origin: str, store: OsStore) -> Setting:
     superseded = origin.startswith(families.VENDOR_OVERRIDES + "/")
     path = _path_of(root, origin)
     content = None if superseded else bundle_behind(root, variable, origin)
-    return Setting(variable.name, origin, os.path.realpath(path)[len(root) :] if path else "", content, superseded)
+    real = os.path.realpath(path)[len(root) :] if path else ""
+    return Setting(variable.name, origin, store.path if store.makes(real) else real, content, superseded)
 
 
 def _path_of(root: str, value: str) -> str:

@@ -25,8 +25,10 @@ def why_not(content: bytes, count: int) -> str:
     items = bundle.items(content)
     if content.count(b"-----BEGIN ") > len(items) + _MAX_FOREIGN:
         return "it holds too many blocks that are no certificates"
+    whole = len(items) <= _WHOLE and len(content) <= _SIZE
+    if not whole and bundle.is_broken(content):
+        return "OpenSSL does not load it: a block has no end, or is not base64"
     try:
-        whole = len(items) <= _WHOLE and len(content) <= _SIZE
         loaded = _load(content) if whole else _load_pieces([item.pem for item in items])
     except ValueError as error:
         return str(error)
@@ -88,7 +90,7 @@ def _load(content: bytes) -> int:
         try:
             context.load_verify_locations(cafile=f"/proc/self/fd/{file.fileno()}")
         except ssl.SSLError as error:
-            raise ValueError(f"OpenSSL does not load it: {error.reason}") from error
+            raise ValueError(f"OpenSSL does not load it: {error.reason or error}") from error
     return context.cert_store_stats()["x509"]
 
 

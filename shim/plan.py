@@ -258,16 +258,12 @@ def bundle_file(name: str, base: str, variable: str, source: Material) -> bytes:
 
     When not everything of ours may leave, it starts from the bundle that is there.
     """
-    if source.may_go is not None:
-        present = [content for each in _latest(source.snapshot) for file, content in each.files if file == name]
-        if present:
-            return _current(name, present[0], source)
-    return _from_base(base, variable, source)
-
-
-def _from_base(base: str, variable: str, source: Material) -> bytes:
     setting = next((each for each in source.snapshot.settings if each.name == variable), None)
     origin = setting.origin if setting else ""
+    for each in _latest(source.snapshot) if source.may_go is not None else ():
+        present = dict(each.files).get(name)
+        if present is not None and bundle.origin_of(present) == origin:
+            return _current(name, present, source)
     ours = wanted_in(source.wanted, source.snapshot.os) if base == "os" else source.wanted
     return bundle.merged(origin, _usable(_base(base, setting, source), source), _items(ours))
 

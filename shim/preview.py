@@ -72,7 +72,17 @@ def note_lines(notes: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 
 def exports(config: Config, environ: Mapping[str, str]) -> str:
-    """Return the `export` lines that the last start left for shells and probes, "" when no variable is needed."""
+    """Return the `export` lines that the last start left for shells and probes, "" when no variable is needed.
+
+    A variable whose bundle is not there is left out: its clients would lose all trust.
+    """
     paths = [f"{config.root}{each.path}/env" for each in host.look(config, environ, ()).directories if each.exists]
     newest = max(filter(os.path.isfile, paths), key=os.path.getmtime, default="")
-    return application.env_file(newest) if newest else ""
+    lines = application.env_file(newest).split("\n")[:-1] if newest else []
+    return "".join(f"{line}\n" for line in lines if os.path.exists(config.root + _path_in(line)))
+
+
+def _path_in(line: str) -> str:
+    import shlex
+
+    return shlex.split(line)[-1].partition("=")[2]

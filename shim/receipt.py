@@ -56,9 +56,10 @@ def settled(snapshot: Snapshot, root: str) -> frozenset[str]:
     return frozenset(path for path, now in found if any(each.stores.get(path) == now for each in receipts))
 
 
-def mounted(files: tuple[tuple[str, bytes], ...]) -> str:
-    """Return a digest of all mounted files, "" when there are none."""
-    return _digest_of(piece for file in files for piece in file) if files else ""
+def mounted(intake: Intake) -> str:
+    """Return a digest of all mounted files and of the sources that were named, "" when there are no files."""
+    pieces = (*intake.named, *(piece for file in intake.files for piece in file))
+    return _digest_of(pieces) if intake.files else ""
 
 
 def key(config: Config, mounted: str, snapshot: Snapshot) -> str:
@@ -78,11 +79,11 @@ def _digest_of(pieces: Iterable[str | bytes]) -> str:
 def _pieces(config: Config, mounted: str, snapshot: Snapshot) -> Iterator[str | bytes]:
     yield from (_FORMAT, __version__, config.bundle_dir, str(snapshot[4:7]))
     yield mounted
-    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state, snapshot.os.tool)
+    yield from (snapshot.os.path, snapshot.os.content, snapshot.os.state, snapshot.os.tool, str(snapshot.os.doubtful))
     yield from (piece for anchor in snapshot.os.anchors for piece in anchor)
     yield from snapshot.os.blocklist
     for store in sorted(snapshot.certifi):
-        yield from (store.path, store.content, store.leftover)
+        yield from (store.path, store.content, store.leftover, str(store.doubtful))
     for directory in snapshot.directories:
         yield from (piece for file in directory.files for piece in (directory.path, *file))
     for setting in snapshot.settings:

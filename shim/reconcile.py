@@ -65,8 +65,8 @@ def reconcile(
     intake = sources.read(config.root, config.sources)
     snapshot = host.look(config, environ, command)
     if receipt.untouched(intake, snapshot):
-        return Outcome({}, remembered=True)
-    mounted = receipt.mounted(intake.files)
+        return Outcome({}, environ_.restored(environ, snapshot, {}), remembered=True)
+    mounted = receipt.mounted(intake)
     remembered = receipt.find(snapshot.directories, config.root, receipt.key(config, mounted, snapshot), now)
     told = remembered and not (remembered.problems and config.stop)
     if remembered and told and intake.complete and not snapshot.os.unfinished:
@@ -99,7 +99,7 @@ def decide(
         details = each.details(reason="OpenSSL cannot load it", remedy="have it reissued")
         notes.append(Note("block.refused", details, code=65))
     named = intake.named and complete and not parsed.certificates
-    excused = not complete and _served_by_root(snapshot)
+    excused = not complete and snapshot.after_root
     if config.sources and not (wanted or named or excused):
         notes += _without_any(config, intake)
     kept = 0
@@ -132,11 +132,6 @@ def _excused(note: Note) -> Note:
     return note._replace(code=0) if note.event == "source.unreadable" else note
 
 
-def _served_by_root(snapshot: Snapshot) -> bool:
-    """Return whether root already read the sources; what is unreadable here is then not a problem."""
-    return any(each.files and not each.writable for each in snapshot.directories)
-
-
 def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
     config: Config,
     environ: Mapping[str, str],
@@ -164,7 +159,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         *report.unfinished(planned),
     )
     outcome = Outcome(
-        variables=_existing(planned.variables, config.root),
+        variables=_existing(planned.variables, config.root, failed),
         restored=environ_.restored(environ, first, planned.variables),
         notes=notes,
         changes=changes,
@@ -200,9 +195,9 @@ def proven(decision: Decision, snapshot: Snapshot, failed: dict[str, str]) -> Pl
         refused |= bad
 
 
-def _existing(variables: Mapping[str, str], root: str) -> dict[str, str]:
-    """Leave out what points to nothing: its step was not carried out."""
-    return {name: path for name, path in variables.items() if os.path.exists(root + path)}
+def _existing(variables: Mapping[str, str], root: str, failed: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what points to nothing, or to what an earlier start has left: its step was not carried out."""
+    return {name: path for name, path in variables.items() if path not in failed and os.path.exists(root + path)}
 
 
 def _lock_directory(planned: Plan, snapshot: Snapshot) -> str:

@@ -30,6 +30,10 @@ class OsStore(Record):
     doubtful: bool = False  # it could not be read, so a CA of ours may be in it
     tool: bytes = b""  # other bytes once the refresh tool, a program beside it or where it writes has changed
 
+    def makes(self, path: str) -> bool:
+        """Return whether the refresh tool makes what lies at a path from the same anchors as the bundle."""
+        return self.family is not None and path in (*self.family.outputs, *self.family.directories)
+
     @property
     def unfinished(self) -> bool:
         """Whether a change was begun and not ended, so that the next start has to."""
@@ -83,6 +87,7 @@ class Snapshot(Record):
     clients: tuple[str, ...] = ()  # of what the table of variables says that a client needs: what is here
     alone: bool = True  # no application is running that reads our bundles
     nowhere: str = ""  # why places for bundles cannot be used
+    after_root: bool = False  # a start as root has been here before, and read the sources
 
 
 def original(value: str, directories: tuple[Directory, ...]) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import bundle, families, loading, status
+from shim import bundle, families, loading, preview, status
 from tests.certificates import NOW, issue, pems, root
 from tests.edge.machine import (
     ANCHORE,
@@ -272,3 +272,135 @@ def test_nothing_is_written_that_would_be_too_large_to_read_again(
     assert [note.code for note in outcome.problems] == [71]
     assert "REQUESTS_CA_BUNDLE" not in outcome.variables
     assert A.sha256 in machine.held(machine.family.bundle)
+
+
+# What a review found
+
+
+@pytest.mark.parametrize("block", [NOT_BASE64, BROKEN[:60]], ids=["no base64", "no end"])
+def test_a_broken_block_is_seen_in_a_large_bundle_too(rhel: Machine, block: bytes) -> None:
+    many = CERTIFI_BASE + pems(*(root(f"Many {number}") for number in range(301))) + block
+    rhel.write(CERTIFI, many)
+    rhel.mount(a=A.pem)
+    outcome = rhel.start()
+
+    assert (dict(outcome.stores)[CERTIFI], rhel.read(CERTIFI)) == ("override", many)
+    assert loading.loads(rhel.read(outcome.variables["REQUESTS_CA_BUNDLE"]))
+
+
+def test_bundles_of_root_s_in_the_image_do_not_excuse_a_source_that_cannot_be_read(rhel: Machine) -> None:
+    rhel.mount(b=B.pem)
+    rhel.start()  # in the Dockerfile
+    rhel.mount(a=A.pem)
+    rhel.path("/custom-certs/a.pem").chmod(0o600)
+    with acting(ANCHORE):
+        outcome = rhel.start(CERTS="/custom-certs")
+
+    assert [note.code for note in outcome.problems] == [66]
+
+
+def _made_by_the_tool(machine: Machine) -> dict[str, str]:
+    """Variables that point to what the refresh tool makes besides the bundle."""
+    directory, output = machine.family.directories[0], machine.family.outputs[0]
+    machine.write(f"{directory}/a.pem", A.pem)
+    machine.write(output, pems(*SHIPPED, A))
+    return {"REQUESTS_CA_BUNDLE": directory, "SSL_CERT_FILE": output}
+
+
+def test_a_withdrawn_ca_is_not_merged_from_what_the_tool_makes_besides_the_bundle(machine: Machine) -> None:
+    machine.mount(a=A.pem)
+    machine.start()
+    machine.mount(b=B.pem)
+    environ = _made_by_the_tool(machine)
+    with acting(ANCHORE):
+        variables = machine.start(environ).variables
+
+    for name in environ:
+        assert machine.held(variables[name]) >= {B.sha256}
+        assert A.sha256 not in machine.held(variables[name])
+
+
+def test_a_withdrawn_ca_leaves_a_certifi_that_only_a_variable_names(rhel: Machine) -> None:
+    path = "/srv/other/certifi/cacert.pem"
+    rhel.write(path, CERTIFI_BASE)
+    environ = {"REQUESTS_CA_BUNDLE": path}
+    rhel.mount(a=A.pem)
+    rhel.start(environ)
+    assert A.sha256 in rhel.held(path)
+    rhel.mount()
+    rhel.start(environ)
+
+    assert rhel.read(path) == CERTIFI_BASE
+
+
+@pytest.mark.parametrize("incomplete", INCOMPLETE)
+def test_with_sources_out_of_reach_a_chosen_bundle_is_merged_all_the_same(
+    machine: Machine, incomplete: Callable[[Machine], str]
+) -> None:
+    own = root("Corporate")
+    machine.write("/corp.pem", own.pem)
+    machine.mount(a=A.pem)
+    named = incomplete(machine)
+    with acting(ANCHORE):
+        machine.start(CERTS=named)
+        variables = machine.start({"SSL_CERT_FILE": "/corp.pem"}, CERTS=named).variables
+
+    assert machine.held(variables["SSL_CERT_FILE"]) == {own.sha256, A.sha256}
+
+
+def test_a_bundle_of_an_earlier_start_does_not_stand_for_one_that_cannot_be_written(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, real = root("Corporate"), os.rename
+    rhel.write("/corp.pem", own.pem)
+    rhel.mount(a=A.pem)
+    with acting(ANCHORE):
+        rhel.start()
+
+    def full(source: str, target: str) -> None:
+        if target.endswith("os.pem"):
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", full)
+    with acting(ANCHORE):
+        outcome = rhel.start({"SSL_CERT_FILE": "/corp.pem"}, BUNDLE_DIR="/tmp/ca-shim-1000")
+
+    assert "SSL_CERT_FILE" not in outcome.variables
+    assert [note.code for note in outcome.problems] == [71]
+
+
+def test_shells_get_no_variable_whose_bundle_is_not_there(rhel: Machine) -> None:
+    rhel.mount(a=A.pem)
+    with acting(ANCHORE):
+        variables = rhel.start().variables
+        rhel.path(variables["SSL_CERT_FILE"]).unlink()
+        lines = preview.exports(rhel.config(), {})
+
+    assert "SSL_CERT_FILE" not in lines
+    assert "NODE_EXTRA_CA_CERTS" in lines
+
+
+def test_without_any_ca_a_variable_that_points_to_a_bundle_of_ours_that_is_gone_is_unset(rhel: Machine) -> None:
+    assert rhel.start({"SSL_CERT_FILE": "/run/ca-shim/os.pem"}).restored == {"SSL_CERT_FILE": None}
+
+
+def test_a_source_that_is_named_later_is_not_remembered_as_one_that_was_not(rhel: Machine) -> None:
+    rhel.mount(readme=b"hello")
+    rhel.start()
+
+    assert [note.code for note in rhel.start(CERTS="/custom-certs").problems] == [66]
+
+
+def test_a_tool_is_tried_again_once_what_it_reads_was_repaired(machine: Machine) -> None:
+    bad = machine.write(f"{os.path.dirname(machine.family.anchors)}/bad.crt", b"broken")
+    machine.tool("fails")
+    machine.mount(a=A.pem)
+    machine.start()
+    calls = len(machine.calls)
+    machine.start()
+    assert len(machine.calls) == calls
+    bad.unlink()
+    machine.start()
+
+    assert len(machine.calls) == calls + 1
