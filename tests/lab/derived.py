@@ -48,7 +48,7 @@ def ui() -> str:
 @functools.cache
 def again(parent: str, python: str) -> str:
     """An image derived from one that was derived before, by this Python."""
-    return _build(f"{OWN_PREFIX}/again:{python}", (f"ANCHORE_IMAGE={parent}",), f"PYTHON_IMAGE={images.python(python)}")
+    return _build(f"{OWN_PREFIX}/again:{python}", (f"ANCHORE_IMAGE={parent}",), python)
 
 
 @functools.cache
