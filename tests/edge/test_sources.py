@@ -266,13 +266,13 @@ def test_a_link_of_another_user_shows_root_no_more_than_that_user_could_see(
 
 @needs_root
 def test_a_link_of_another_user_in_a_directory_of_root_s_is_followed_as_that_user(place: Path, home: Path) -> None:
-    (home.parent / "shared").mkdir()
-    _owned(home.parent / "shared", 0, 0o777)
-    _linked(("../shared/a.pem", "../../root.pem"))(home)
-    (home.parent / "shared" / "b.pem").write_bytes(b"b")
-    intake = read(place, "/home/shared")
+    (home.parent / "common").mkdir()
+    _owned(home.parent / "common", 0, 0o777)
+    _linked(("../common/a.pem", "../../root.pem"))(home)
+    (home.parent / "common" / "b.pem").write_bytes(b"b")
+    intake = read(place, "/home/common")
 
-    assert ([path for path, _ in intake.files], intake.complete) == (["/home/shared/b.pem"], False)
+    assert ([path for path, _ in intake.files], intake.complete) == (["/home/common/b.pem"], False)
 
 
 @needs_root
