@@ -85,8 +85,7 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
     account = clients.runs_as(settings)
-    _keep_others_out(settings, environ)
-    with _Interruption() as interruption, _directory(environ) as directory:
+    with _alone(settings, environ), _Interruption() as interruption, _directory(environ) as directory:
         report = _try(_bench(settings, environ, account, directory), interruption)
     say(json.dumps(document(report), indent=2) if as_json else text(report))
     return 128 + interruption.number if interruption.number else 0 if report.good else 1
@@ -125,17 +124,27 @@ def _is_in_place(settings: Config) -> bool:
     return os.geteuid() == 0 and sys.executable.startswith(families.HOME + "/") and not settings.off
 
 
-def _keep_others_out(settings: Config, environ: Mapping[str, str]) -> None:
-    """In place: until this process ends, no other selftest runs and a start waits before it writes."""
+@contextmanager
+def _alone(settings: Config, environ: Mapping[str, str]) -> Iterator[None]:
+    """In place: until this process ends, no other selftest runs, and a start of any user waits before it writes."""
     directories = host.look(settings, environ, ()).directories if _is_in_place(settings) else ()
-    for directory in [each.path for each in directories if each.writable][:1]:
-        _lock(directory, "selftest", 0, "another selftest is running here: run it again when that one has ended")
-        _lock(directory, host.LOCK, apply.LOCK_SECONDS, "a start is still writing: run it again when that has ended")
-
-
-def _lock(directory: str, name: str, seconds: float, held: str) -> None:
+    directory = next((each.path for each in directories if each.writable), "")
+    if not directory:
+        yield
+        return
+    _lock(directory, "selftest", 0, "another selftest is running here: run it again when that one has ended")
+    _lock(directory, host.LOCK, apply.LOCK_SECONDS, "a start is still writing: run it again when that has ended")
+    apply.unlink(f"{directory}/{apply.SELFTEST}")  # any user may hold that of a selftest that was killed
+    os.fchmod(_lock(directory, apply.SELFTEST, 0, "another selftest is running here"), 0o444)  # once it is locked
     try:
-        apply.lock(apply.open_lock(directory, name), seconds)
+        yield
+    finally:
+        apply.unlink(f"{directory}/{apply.SELFTEST}")
+
+
+def _lock(directory: str, name: str, seconds: float, held: str) -> int:
+    try:
+        return apply.lock(apply.open_lock(directory, name), seconds)
     except apply.StoreError as error:
         raise NotUpdatedError(held) from error
     except OSError as error:

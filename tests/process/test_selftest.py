@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -203,6 +204,27 @@ def test_in_place_one_runs_at_a_time_and_beside_no_start(
     with pytest.raises(NotUpdatedError, match=reason):
         selftest.main(config.read(environ), environ, as_json=False)
     os.close(held)
+
+
+def test_in_place_a_user_s_start_finds_it_and_holds_up_none(
+    environ: dict[str, str], in_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is new each time: whoever has that of a killed selftest open, and locked, holds up nobody."""
+    older = apply.lock(apply.open_lock(str(in_place), apply.SELFTEST), 0)
+    file = in_place / apply.SELFTEST
+
+    def bench(*_: object) -> None:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o444
+        with pytest.raises(apply.StoreError):
+            apply.lock(os.open(file, os.O_RDONLY), 0)
+        raise NotUpdatedError("reached")
+
+    monkeypatch.setattr(selftest, "_bench", bench)
+
+    with pytest.raises(NotUpdatedError, match="reached"):
+        selftest.main(config.read(environ), environ, as_json=False)
+    os.close(older)
+    assert not file.exists()
 
 
 def test_in_place_a_directory_that_takes_no_lock_is_named(
