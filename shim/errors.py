@@ -41,6 +41,12 @@ class NotUpdatedError(ShimError):
     code = 71
 
 
+class NotPrintedError(ShimError):
+    """What a command was asked for cannot be written to stdout."""
+
+    code = 74
+
+
 class PrivilegeError(ShimError):
     """Privileges could not be dropped: the application never runs as root by accident."""
 
@@ -79,6 +85,7 @@ EXIT_CODES = (
     ExitCode(
         71, "`CA_SHIM_ON_ERROR=stop`: a store was not updated; `export`, `selftest`: no directory, or two at once"
     ),
+    ExitCode(74, "what a command prints could not be written, as on a full disk"),
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),
