@@ -74,7 +74,10 @@ class ExitCode(Record):
 
 EXIT_CODES = (
     ExitCode(0, "all well; after `run` the codes are the application's own"),
-    ExitCode(1, "`status`: something mounted is missing in a store, or unreadable; `verify`, `selftest`: refused"),
+    ExitCode(
+        1,
+        "`status`: a mounted CA is missing or unreadable, or a withdrawn one is there; `verify`, `selftest`: refused",
+    ),
     ExitCode(2, "`status`: a store does not load"),
     ExitCode(3, "`plan --exit-code`: something would change"),
     ExitCode(64, "usage: the command line or a `CA_SHIM_` variable cannot be understood"),
