@@ -28,7 +28,7 @@ from shim.throwaway import HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -153,7 +153,7 @@ def _lock(directory: str, name: str, seconds: float, held: str) -> int:
 
 def _try(bench: Bench, interruption: _Interruption) -> Report:
     trusted, unknown = throwaway.site(sends_intermediate=True), throwaway.site(sends_intermediate=False)
-    with throwaway.serving([trusted.context, unknown.context]) as ports:
+    with modes_kept(_written_by_the_tool(bench)), throwaway.serving([trusted.context, unknown.context]) as ports:
         found = clients.find(bench.environ, [store.path for store in bench.before.certifi])
         asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
@@ -167,6 +167,30 @@ def _try(bench: Bench, interruption: _Interruption) -> Report:
     problems += [f"stopped by {signal.Signals(interruption.number).name}"] if interruption.number else []
     mode = "in place" if bench.config.in_place else "by override, nothing of this machine is changed"
     return Report(mode, user, outcome.stores, rows, tuple(problems), left)
+
+
+def _written_by_the_tool(bench: Bench) -> tuple[str, ...]:
+    family = bench.before.os.family
+    may_change = bench.config.in_place and not bench.before.os.blocked
+    return (family.bundle, *family.outputs) if family and may_change else ()
+
+
+@contextmanager
+def modes_kept(paths: Sequence[str]) -> Iterator[None]:
+    """Return files their owner and mode after the block: a refresh tool gives what it writes its own."""
+    before = {path: _owner_and_mode(path) for path in paths if os.path.isfile(path)}
+    try:
+        yield
+    finally:
+        for path, was in before.items():
+            if os.path.isfile(path) and _owner_and_mode(path) != was:
+                os.chown(path, *was[:2])
+                os.chmod(path, was[2])
+
+
+def _owner_and_mode(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
 
 
 def _compare(bench: Bench, asking: _Asking, environ: Mapping[str, str], root: bytes) -> tuple[tuple[Row, ...], Outcome]:

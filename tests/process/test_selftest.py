@@ -183,6 +183,24 @@ def test_a_throwaway_ca_of_a_killed_selftest_is_not_kept(environ: dict[str, str]
     assert (len(seen), left.sha256 in seen) == (1, False)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_what_the_refresh_tool_writes_gets_its_owner_and_mode_back(tmp_path: Path) -> None:
+    bundle, other = tmp_path / "bundle.pem", tmp_path / "other.pem"
+    for path in (bundle, other):
+        path.write_bytes(b"")
+        path.chmod(0o640)
+    os.chown(bundle, 0, 5)
+    untouched = other.stat()
+    with selftest.modes_kept((str(bundle), str(other), f"{tmp_path}/none")):
+        bundle.unlink()
+        bundle.write_bytes(b"new")
+        bundle.chmod(0o444)
+    status = bundle.stat()
+
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 5, 0o640)
+    assert other.stat() == untouched
+
+
 @pytest.fixture
 def in_place(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A selftest that would change this machine's stores, and is stopped before it does; gives its lock's directory."""
