@@ -8,7 +8,7 @@ import re
 import signal
 import stat
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from shim import bundle, families, loading, log, reading, signals, writer
 from shim import plan as plans
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from shim.plan import Plan, Step
 
 LOCK_SECONDS = 60
+SELFTEST = "selftest-running"  # locked by a selftest; readable for starts that are not root's
 _PAUSE = 0.05  # seconds
 TOOL_SECONDS = 120
 _inherited: list[int] = []  # the lock: a tool that outlives a killed start keeps the next one from its store
-_TOOL_ENVIRON = {"PATH": ":".join(families.TOOL_PATH), "LC_ALL": "C", "HOME": "/"}
+_PASSING = {"CA_SHIM": "off", "CA_SHIM_USER": "root"}  # for a wrapped program: it would wait for our lock
+_TOOL_ENVIRON = {"PATH": ":".join(families.TOOL_PATH), "LC_ALL": "C", "HOME": "/", **_PASSING}
 _SAID = 500  # bytes of a tool's output that are told
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,19 +38,21 @@ class StoreError(Exception):
     """A store could not be changed as planned; the message is the reason, and the old store is still there."""
 
 
-def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str] | None:
+def carry_out(plan: Plan, root: str, lock_directory: str, foreign: Sequence[str] = ()) -> dict[str, str] | None:
     """Carry out all steps under a lock. Return the stores that failed, with the reason. Readers see old or new files.
 
     After a failing step the store's other steps are left out, those of other stores are not. After waiting for another
-    start, which may have done it all, it does nothing and returns None.
+    start, which may have done it all, or for a selftest of root's in a `foreign` directory, it does nothing and returns
+    None.
     """
     failed: dict[str, str] = {}
     try:
+        tested = _wait_for_selftest([root + each for each in foreign])
         lock, waited = _lock(root + lock_directory) if lock_directory else (None, False)
     except (OSError, StoreError) as error:
         return {step.store: _reason(error) for step in plan.steps}
     _inherited[:] = [] if lock is None else [lock]
-    for step in () if waited else plan.steps:
+    for step in () if waited or tested else plan.steps:
         if failed.keys().isdisjoint((step.store, os.path.dirname(step.path))):
             try:
                 _ACTIONS[step.action](root, step)
@@ -58,7 +62,7 @@ def carry_out(plan: Plan, root: str, lock_directory: str) -> dict[str, str] | No
         _inherited.clear()
         fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: what a tool has left running has it open as well
         os.close(lock)
-    return None if waited else failed
+    return None if waited or tested else failed
 
 
 def _reason(error: Exception) -> str:
@@ -69,6 +73,18 @@ def _lock(directory: str) -> tuple[int, bool]:
     """Take the lock that keeps two starts from writing at once, and tell whether another start had it."""
     descriptor, started = open_lock(directory, LOCK), time.monotonic()
     return lock(descriptor, LOCK_SECONDS), time.monotonic() - started >= _PAUSE
+
+
+def _wait_for_selftest(directories: Sequence[str]) -> bool:
+    """Wait until no selftest of root's runs there, and tell whether one did.
+
+    Root has the lock that selftests take, and passes by what any user could hold.
+    """
+    started = time.monotonic()
+    for directory in directories if os.geteuid() else ():
+        with suppress(FileNotFoundError, PermissionError):
+            os.close(lock(os.open(f"{directory}/{SELFTEST}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), LOCK_SECONDS))
+    return time.monotonic() - started >= _PAUSE
 
 
 @contextmanager

@@ -41,6 +41,12 @@ class NotUpdatedError(ShimError):
     code = 71
 
 
+class NotPrintedError(ShimError):
+    """What a command was asked for cannot be written to stdout."""
+
+    code = 74
+
+
 class PrivilegeError(ShimError):
     """Privileges could not be dropped: the application never runs as root by accident."""
 
@@ -68,7 +74,10 @@ class ExitCode(Record):
 
 EXIT_CODES = (
     ExitCode(0, "all well; after `run` the codes are the application's own"),
-    ExitCode(1, "`status`: something mounted is missing in a store, or unreadable; `verify`, `selftest`: refused"),
+    ExitCode(
+        1,
+        "`status`: a mounted CA is missing or unreadable, or a withdrawn one is there; `verify`, `selftest`: refused",
+    ),
     ExitCode(2, "`status`: a store does not load"),
     ExitCode(3, "`plan --exit-code`: something would change"),
     ExitCode(64, "usage: the command line or a `CA_SHIM_` variable cannot be understood"),
@@ -79,6 +88,7 @@ EXIT_CODES = (
     ExitCode(
         71, "`CA_SHIM_ON_ERROR=stop`: a store was not updated; `export`, `selftest`: no directory, or two at once"
     ),
+    ExitCode(74, "what a command prints could not be written, as on a full disk"),
     ExitCode(77, "privileges could not be dropped; the application was not started"),
     ExitCode(126, "the command cannot be executed"),
     ExitCode(127, "the command was not found"),

@@ -204,6 +204,7 @@ SHELLS = ("sh", "bash", "dash", "ash", "ksh", "zsh")
 NEVER_WRAPPED = (
     *SHELLS,
     *(row.tool.rpartition("/")[2] for row in FAMILIES),
+    *("trust", "p11-kit"),  # update-ca-trust calls them several times
     *("busybox", "coreutils", "env", "java", "node", "nodejs", "perl", "php", "pypy", "python", "ruby"),
 )
 

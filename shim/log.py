@@ -6,6 +6,7 @@ import os
 import sys
 import time
 
+from shim.errors import NotPrintedError
 from shim.families import COMMAND
 from shim.record import Record
 
@@ -93,12 +94,22 @@ def _quoted(value: object) -> str:
 
 
 def say(*lines: str) -> None:
-    """Print what a command was asked for, on stdout; when nobody reads it any more, the exit code is what is left."""
+    """Print what a command was asked for, on stdout; when nobody reads it any more, the exit code is what is left.
+
+    Raises NotPrintedError when it cannot be written for another reason.
+    """
+    if sys.stdout is None:  # closed
+        return
     try:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)  # Python flushes once more at its end
+        if not isinstance(error, ConnectionError):
+            reason = (error.strerror or "unknown").lower()
+            raise NotPrintedError(
+                f"the output cannot be written ({reason}): make room, or send it elsewhere"
+            ) from error
 
 
 def prepare() -> None:

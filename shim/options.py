@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypedDict
 
 from shim import __version__
 from shim.config import SETTINGS
 from shim.errors import EXIT_CODES, UsageError
 from shim.families import COMMAND, GENERATIONS
+from shim.log import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ COMMANDS = (
         "",
         "show what `install` would change, and why; changes nothing",
         (*_READING, "--exit-code", "--json"),
-        (0, 3),
+        (0, 3, 74),
         "plan --exit-code",
     ),
     Command(
@@ -57,7 +57,7 @@ COMMANDS = (
         "",
         "show every CA in every store: installed, missing, withdrawn, refused and why",
         (*_READING, "--strict", "--json"),
-        (0, 1, 2),
+        (0, 1, 2, 74),
         "status --strict",
     ),
     Command(
@@ -65,7 +65,7 @@ COMMANDS = (
         "URL",
         "connect to servers: which store and client accepts them, and which issuer is missing",
         (*_READING, "--user", "--json"),
-        (0, 1, 64, 67, 77),
+        (0, 1, 64, 67, 74, 77),
         "verify https://registry.example.com harbor.example.com:8443",
     ),
     Command(
@@ -73,7 +73,7 @@ COMMANDS = (
         "",
         "print the `export` lines for a shell or probe that did not come through the shim",
         ("--bundle-dir",),
-        (0,),
+        (0, 74),
         "env",
     ),
     Command(
@@ -89,7 +89,7 @@ COMMANDS = (
         "",
         "prove on this image, with a throwaway CA, that every client trusts a mounted CA",
         (*_READING, "--user", "--json"),
-        (0, 1, 64, 67, 71, 77, 129, 130, 143),
+        (0, 1, 64, 67, 71, 74, 77, 129, 130, 143),
         "selftest",
     ),
     Command(
@@ -97,7 +97,7 @@ COMMANDS = (
         "NAME",
         "at image build: put the shim in front of programs, given by path or by name",
         ("--user",),
-        (0, 64, 67),
+        (0, 64, 67, 74),
         f"wrap {' '.join(GENERATIONS[-1].programs)}",
     ),
 )
@@ -128,6 +128,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}: see {self.prog} --help")
 
+    def print_help(self, file: object = None) -> None:
+        del file
+        say(self.format_help().removesuffix("\n"))
+
     def refuse(self, word: str, known: Sequence[str]) -> NoReturn:
         """Raise UsageError for a word that nobody knows."""
         from difflib import get_close_matches
@@ -146,8 +150,7 @@ class _Version(argparse.Action):
         from importlib.metadata import version
 
         brought = ", ".join(f"{name} {version(name)}" for name in ("certifi", "cryptography", "structlog"))
-        text = f"ca-shim {__version__} (Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, {brought})\n"
-        sys.stdout.write(text)
+        say(f"ca-shim {__version__} (Python {platform.python_version()}, {ssl.OPENSSL_VERSION}, {brought})")
         parser.exit()
 
 

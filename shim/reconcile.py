@@ -148,7 +148,7 @@ def _change(  # noqa: PLR0913, PLR0917 - the one place where everything meets
         if not planned.steps:
             break
         lock = "" if config.locked else _lock_directory(planned, snapshot)
-        done = apply.carry_out(planned, config.root, lock)
+        done = apply.carry_out(planned, config.root, lock, [e.path for e in snapshot.directories if not e.writable])
         if done is not None:
             changes += len(planned.steps)
             failed.update(done)

@@ -28,7 +28,7 @@ from shim.throwaway import HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -85,8 +85,7 @@ def main(settings: Config, environ: Mapping[str, str], *, as_json: bool) -> int:
     if settings.root:
         raise UsageError("selftest tries the clients of the running system: leave --root out")
     account = clients.runs_as(settings)
-    _keep_others_out(settings, environ)
-    with _Interruption() as interruption, _directory(environ) as directory:
+    with _alone(settings, environ), _Interruption() as interruption, _directory(environ) as directory:
         report = _try(_bench(settings, environ, account, directory), interruption)
     say(json.dumps(document(report), indent=2) if as_json else text(report))
     return 128 + interruption.number if interruption.number else 0 if report.good else 1
@@ -125,17 +124,27 @@ def _is_in_place(settings: Config) -> bool:
     return os.geteuid() == 0 and sys.executable.startswith(families.HOME + "/") and not settings.off
 
 
-def _keep_others_out(settings: Config, environ: Mapping[str, str]) -> None:
-    """In place: until this process ends, no other selftest runs and a start waits before it writes."""
+@contextmanager
+def _alone(settings: Config, environ: Mapping[str, str]) -> Iterator[None]:
+    """In place: until this process ends, no other selftest runs, and a start of any user waits before it writes."""
     directories = host.look(settings, environ, ()).directories if _is_in_place(settings) else ()
-    for directory in [each.path for each in directories if each.writable][:1]:
-        _lock(directory, "selftest", 0, "another selftest is running here: run it again when that one has ended")
-        _lock(directory, host.LOCK, apply.LOCK_SECONDS, "a start is still writing: run it again when that has ended")
-
-
-def _lock(directory: str, name: str, seconds: float, held: str) -> None:
+    directory = next((each.path for each in directories if each.writable), "")
+    if not directory:
+        yield
+        return
+    _lock(directory, "selftest", 0, "another selftest is running here: run it again when that one has ended")
+    _lock(directory, host.LOCK, apply.LOCK_SECONDS, "a start is still writing: run it again when that has ended")
+    apply.unlink(f"{directory}/{apply.SELFTEST}")  # any user may hold that of a selftest that was killed
+    os.fchmod(_lock(directory, apply.SELFTEST, 0, "another selftest is running here"), 0o444)  # once it is locked
     try:
-        apply.lock(apply.open_lock(directory, name), seconds)
+        yield
+    finally:
+        apply.unlink(f"{directory}/{apply.SELFTEST}")
+
+
+def _lock(directory: str, name: str, seconds: float, held: str) -> int:
+    try:
+        return apply.lock(apply.open_lock(directory, name), seconds)
     except apply.StoreError as error:
         raise NotUpdatedError(held) from error
     except OSError as error:
@@ -144,7 +153,7 @@ def _lock(directory: str, name: str, seconds: float, held: str) -> None:
 
 def _try(bench: Bench, interruption: _Interruption) -> Report:
     trusted, unknown = throwaway.site(sends_intermediate=True), throwaway.site(sends_intermediate=False)
-    with throwaway.serving([trusted.context, unknown.context]) as ports:
+    with modes_kept(_written_by_the_tool(bench)), throwaway.serving([trusted.context, unknown.context]) as ports:
         found = clients.find(bench.environ, [store.path for store in bench.before.certifi])
         asking = _Asking(found, [Server(HOST, port) for port in ports], bench.account, interruption)
         try:
@@ -158,6 +167,30 @@ def _try(bench: Bench, interruption: _Interruption) -> Report:
     problems += [f"stopped by {signal.Signals(interruption.number).name}"] if interruption.number else []
     mode = "in place" if bench.config.in_place else "by override, nothing of this machine is changed"
     return Report(mode, user, outcome.stores, rows, tuple(problems), left)
+
+
+def _written_by_the_tool(bench: Bench) -> tuple[str, ...]:
+    family = bench.before.os.family
+    may_change = bench.config.in_place and not bench.before.os.blocked
+    return (family.bundle, *family.outputs) if family and may_change else ()
+
+
+@contextmanager
+def modes_kept(paths: Sequence[str]) -> Iterator[None]:
+    """Return files their owner and mode after the block: a refresh tool gives what it writes its own."""
+    before = {path: _owner_and_mode(path) for path in paths if os.path.isfile(path)}
+    try:
+        yield
+    finally:
+        for path, was in before.items():
+            if os.path.isfile(path) and _owner_and_mode(path) != was:
+                os.chown(path, *was[:2])
+                os.chmod(path, was[2])
+
+
+def _owner_and_mode(path: str) -> tuple[int, int, int]:
+    status = os.stat(path)
+    return status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
 
 
 def _compare(bench: Bench, asking: _Asking, environ: Mapping[str, str], root: bytes) -> tuple[tuple[Row, ...], Outcome]:

@@ -296,7 +296,8 @@ def _why_not_well(status: Status) -> str:
     if status.code == BROKEN:
         return "a store does not load: restore it from its package, or correct its variable; then restart"
     if status.lacking:
-        return f"something is missing: {_change(status)}"
+        missing = status.unread or ABSENT in status.states
+        return f"something is {'missing' if missing else 'not as it should be'}: {_change(status)}"
     return "--strict: something that is mounted cannot be used, see the lines above"
 
 

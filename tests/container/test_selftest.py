@@ -79,11 +79,13 @@ def test_beside_a_running_application_every_byte_is_as_before(
     """Whatever is mounted meanwhile."""
     row, subject = running
     mount.hold(ca / "ca-b.pem")
+    subject.run("chmod", "604", row.os_bundle, user="0")
     before = _stores(row, subject)
     result = subject.run(_SHIM, "selftest", user="0")
 
     assert result.status == 0, result.stdout
     assert _stores(row, subject) == before
+    assert subject.run("stat", "-c", "%a %u %g", row.os_bundle).stdout == "604 0 0\n"
     assert "selftest" not in subject.run("ls", "-a", "/tmp", user="0").stdout
 
 

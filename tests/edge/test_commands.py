@@ -268,6 +268,20 @@ def test_a_program_started_past_the_wrappers_is_told(shim: Callable[..., Any], r
     assert last == "something is missing: run `/opt/ca-shim/bin/ca-shim install`, or restart"
 
 
+def test_a_withdrawn_ca_that_came_back_is_not_called_missing(shim: Callable[..., Any], rhel: Machine) -> None:
+    """As after a selftest that was killed."""
+    rhel.mount(a=A.pem)
+    rhel.start()
+    held = rhel.read(CERTIFI)
+    rhel.mount()
+    rhel.start()
+    rhel.write(CERTIFI, b"\n" + held)  # as no start has left it
+    code, out, _ = shim("status")
+
+    last = "something is not as it should be: run `/opt/ca-shim/bin/ca-shim install`, or restart"
+    assert (code, out.splitlines()[-1]) == (1, last)
+
+
 _MOUNTS = {  # whether each looks like a slip
     "/custom-cert": True, "/certs": True, "/custom_certs": True, "/customcerts": True, "/custom-certs.d": True,
     "/home/anchore/cert": True, "/custom-crets": True, "/custom-certs.pem": True,

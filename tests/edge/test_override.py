@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import apply, bundle, families
+from shim import apply, bundle, families, host
 from tests.certificates import TRUST_SETTINGS, armour, issue, pems, root
 from tests.edge.machine import (
     ANCHORE,
@@ -432,6 +433,65 @@ def test_a_lock_that_is_held_for_too_long_leads_to_an_override_elsewhere(
 
     assert rhel.read(rhel.family.bundle) == BASE
     assert A.sha256 in rhel.held(outcome.variables["SSL_CERT_FILE"])
+
+
+def _hold_selftest(machine: Machine) -> int:
+    """Lock what a selftest of root's locks, which any user can open."""
+    held = apply.lock(apply.open_lock(str(machine.mkdir("/run/ca-shim")), apply.SELFTEST), 0)
+    os.fchmod(held, 0o444)
+    return held
+
+
+def _certifi_of_the_user(machine: Machine) -> None:
+    machine.mkdir("/home/anchore", owner=ANCHORE)
+    machine.write(VENV_CERTIFI, BASE, owner=ANCHORE)
+    machine.mount(a=A.pem)
+
+
+def test_a_start_of_a_user_waits_for_root_s_selftest_and_looks_again(rhel: Machine) -> None:
+    _certifi_of_the_user(rhel)
+    held = _hold_selftest(rhel)
+    seen: list[bytes] = []
+
+    def end() -> None:
+        seen.append(rhel.read(VENV_CERTIFI))
+        os.close(held)
+
+    ending = threading.Timer(0.5, end)
+    ending.start()
+    with acting(ANCHORE):
+        rhel.start()
+    ending.join()
+
+    assert seen == [BASE]
+    assert A.sha256 in rhel.held(VENV_CERTIFI)
+
+
+def test_a_start_of_a_user_leaves_all_alone_beside_a_selftest_without_end(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _certifi_of_the_user(rhel)
+    held = _hold_selftest(rhel)
+    monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
+    with acting(ANCHORE):
+        outcome = rhel.start()
+    os.close(held)
+
+    assert rhel.read(VENV_CERTIFI) == BASE
+    assert {note.event for note in outcome.problems} == {"store.failed"}
+
+
+def test_a_start_of_root_does_not_wait_for_what_any_user_could_hold(
+    rhel: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rhel.mount(a=A.pem)
+    held = _hold_selftest(rhel)
+    monkeypatch.setattr(apply, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(host, "_writable_by_us", lambda *_: False)  # as in a file system that is read-only by now
+    rhel.start()
+    os.close(held)
+
+    assert A.sha256 in rhel.held(rhel.family.bundle)
 
 
 # Planted links: root must never write through one

@@ -426,6 +426,8 @@ def test_the_tool_gets_a_clean_environment_an_empty_input_and_a_usual_umask(
         "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL=C",
         "HOME=/",
+        "CA_SHIM=off",  # a wrapped program that the tool calls would wait for the lock of the tool's start,
+        "CA_SHIM_USER=root",  # and could not change a store as another user
         "0022",
         "/",
     }

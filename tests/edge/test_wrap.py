@@ -192,6 +192,8 @@ def test_no_program_at_all_is_an_error_that_says_what_to_do(image: Machine) -> N
         "python3.11",
         "/usr/bin/perl5.36.0",
         "anchore-x",
+        "/usr/bin/trust",
+        "p11-kit",
     ],
 )
 def test_what_starts_other_programs_is_never_wrapped(image: Machine, name: str) -> None:

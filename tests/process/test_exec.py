@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -344,15 +345,36 @@ def test_a_variable_that_switches_it_off_is_told(rhel: Machine) -> None:
     assert (done.stdout, [line["event"] for line in events(done.stderr)]) == (b"1000\n", ["shim.off"])
 
 
-@pytest.mark.parametrize("command", ["status", "plan"])
-def test_a_command_whose_output_nobody_takes_ends_as_otherwise(rhel: Machine, command: str) -> None:
-    words = [command, "--root", str(rhel.root)]
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [*PYTHON, "-m", "shim", *words], stdout=full, stderr=subprocess.PIPE, env=PATH, check=False
-        )
+PRINTING = ("status", "status --json", "plan", "env", "--help", "env --help", "--version")
 
-    assert (done.returncode, done.stderr) == (0, b"")
+
+def _print_to(stdout: int, machine: Machine, command: str, *before: str) -> tuple[int, bytes]:
+    """Run a command after a start that left variables; give its exit code and what it logs."""
+    machine.mount(a=A.pem)
+    machine.start()
+    root = () if command.startswith("--") else ("--root", str(machine.root))
+    words = [*before, *PYTHON, "-m", "shim", *command.split(), *root]
+    done = subprocess.run(words, stdout=stdout, stderr=subprocess.PIPE, env=PATH, check=False, timeout=60)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", PRINTING)
+def test_a_command_whose_output_nobody_takes_ends_as_otherwise(rhel: Machine, command: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    ends = _print_to(theirs, rhel, command)
+    os.close(theirs)
+
+    assert ends == (0, b"")
+    assert _print_to(subprocess.DEVNULL, rhel, command, "sh", "-c", 'exec "$@" >&-', "sh") == (0, b"")
+
+
+@pytest.mark.parametrize("command", PRINTING)
+def test_output_that_cannot_be_written_is_an_error(rhel: Machine, command: str) -> None:
+    with open("/dev/full", "wb") as full:
+        code, stderr = _print_to(full.fileno(), rhel, command)
+
+    assert (code, last(stderr)) == (74, ("shim.failed", 74))
 
 
 def test_a_start_prints_one_summary_and_one_line_of_handover(rhel: Machine) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -182,6 +183,24 @@ def test_a_throwaway_ca_of_a_killed_selftest_is_not_kept(environ: dict[str, str]
     assert (len(seen), left.sha256 in seen) == (1, False)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_what_the_refresh_tool_writes_gets_its_owner_and_mode_back(tmp_path: Path) -> None:
+    bundle, other = tmp_path / "bundle.pem", tmp_path / "other.pem"
+    for path in (bundle, other):
+        path.write_bytes(b"")
+        path.chmod(0o640)
+    os.chown(bundle, 0, 5)
+    untouched = other.stat()
+    with selftest.modes_kept((str(bundle), str(other), f"{tmp_path}/none")):
+        bundle.unlink()
+        bundle.write_bytes(b"new")
+        bundle.chmod(0o444)
+    status = bundle.stat()
+
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 5, 0o640)
+    assert other.stat() == untouched
+
+
 @pytest.fixture
 def in_place(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A selftest that would change this machine's stores, and is stopped before it does; gives its lock's directory."""
@@ -203,6 +222,27 @@ def test_in_place_one_runs_at_a_time_and_beside_no_start(
     with pytest.raises(NotUpdatedError, match=reason):
         selftest.main(config.read(environ), environ, as_json=False)
     os.close(held)
+
+
+def test_in_place_a_user_s_start_finds_it_and_holds_up_none(
+    environ: dict[str, str], in_place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is new each time: whoever has that of a killed selftest open, and locked, holds up nobody."""
+    older = apply.lock(apply.open_lock(str(in_place), apply.SELFTEST), 0)
+    file = in_place / apply.SELFTEST
+
+    def bench(*_: object) -> None:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o444
+        with pytest.raises(apply.StoreError):
+            apply.lock(os.open(file, os.O_RDONLY), 0)
+        raise NotUpdatedError("reached")
+
+    monkeypatch.setattr(selftest, "_bench", bench)
+
+    with pytest.raises(NotUpdatedError, match="reached"):
+        selftest.main(config.read(environ), environ, as_json=False)
+    os.close(older)
+    assert not file.exists()
 
 
 def test_in_place_a_directory_that_takes_no_lock_is_named(
