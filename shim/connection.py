@@ -71,10 +71,10 @@ class _OldError(OSError):
 # --- where to connect -------------------------------------------------------------------------------------------------
 
 
-def server_of(url: str, environ: Mapping[str, str]) -> Server:
+def server_of(url: str, environ: Mapping[str, str], number: int = 1) -> Server:
     """Return the server that a URL, a host or host:port means, behind the proxy that clients would use.
 
-    Raises UsageError, which repeats no password.
+    Raises UsageError. It says which argument is wrong and repeats no part of it: any part may be a password.
     """
     from urllib.parse import urlsplit
 
@@ -85,9 +85,8 @@ def server_of(url: str, environ: Mapping[str, str]) -> Server:
     except ValueError:
         port, name = 0, ""
     if not port or not name or not url.isprintable() or " " in url or parts.scheme not in ("", "https"):
-        shown = url.rpartition("@")[2]
         raise UsageError(
-            f"{shown!a} is no https URL, host or host:port: write for example ca-shim verify example.com:443"
+            f"argument {number} is no https URL, host or host:port: write for example ca-shim verify example.com:443"
         )
     return _behind_proxy(Server(name, port), environ)
 

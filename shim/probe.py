@@ -87,7 +87,7 @@ def main(
     settings: Config, environ: Mapping[str, str], urls: Sequence[str], command: Sequence[str] = (), *, as_json: bool
 ) -> int:
     """Verify every server; return 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
-    servers = [connection.server_of(url, environ) for url in urls]
+    servers = [connection.server_of(url, environ, number) for number, url in enumerate(urls, 1)]
     account, sight = clients.runs_as(settings), see(settings, environ, time.time(), command)
     reports = [examine(server, sight, account, time.time()) for server in servers]
     say(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))

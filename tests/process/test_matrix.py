@@ -215,6 +215,9 @@ _URLS = {
     "the URL ends in a dot": Case(_tls(), (), 0, f"https://{NAME}.:{{port}}/"),
     "the URL has a password": Case(_tls(), (), 0, f"https://me:{_SECRET}@{NAME}:{{port}}/x?y#z"),
     "the URL has a password and no TLS": Case(nothing, code=64, url=f"http://me:{_SECRET}@{NAME}/", words="no https"),
+    "the URL has a token and no TLS": Case(nothing, code=64, url=f"http://h/?token={_SECRET}", words="argument 1"),
+    "the URL has a password before %40": Case(nothing, code=64, url=f"https://u:{_SECRET}%40h/", words="argument 1"),
+    "the URL has a password for a port": Case(nothing, code=64, url=f"https://h:{_SECRET}", words="argument 1"),
     "the URL has two dots": Case(nothing, code=64, url="https://a..b/", words="no https"),
 }
 _CASES = {**_CERTIFICATES, **_PROTOCOLS, **_ANSWERS, **_PROXIES, **_URLS}
