@@ -14,7 +14,7 @@ import time
 
 from shim import become, connection, families, interpreters, signals
 from shim.accounts import Account
-from shim.answers import ABSENT, ACCEPTED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
+from shim.answers import ABSENT, ACCEPTED, NOT_TRIED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
 from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
 from shim.relay import Relay
@@ -50,6 +50,7 @@ class Kind(Record):
     refused: str
     accepted: str = NOTHING
     script: str = ""
+    hosts: str = ""  # the hosts that it can be asked about, "" for all
 
 
 class Client(Record):
@@ -126,7 +127,7 @@ KINDS = (
     # containers/image pings https://HOST/v2/ first. It is told no credentials, although no request goes out.
     Kind(
         "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (_OS,),
-        r"x509: |tls: ",
+        r"x509: |tls: ", hosts=r"[a-z0-9.-]+",  # others are no part of a reference to an image
     ),
     # Node's roots are its own; the variable adds to them.
     Kind(
@@ -191,6 +192,8 @@ def ask(
     It is told of no proxy but our relay, so it knows no password of any other.
     """
     kind, until = client.kind, time.monotonic() + seconds
+    if kind.hosts and not re.fullmatch(kind.hosts, server.host):
+        return Answer(NOT_TRIED, f"{kind.name} takes no reference with such a host")
     with Relay(server, until) as relay:
         words = (*kind.arguments, *(kind.numbered if server.is_address else kind.named))
         places = {"relay": relay.authority, "host": relay.host, "port": relay.port, "name": server.host}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from shim import families
-from shim.answers import ACCEPTED, NOT_ASKED, NOT_CONNECTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
+from shim.answers import ACCEPTED, NOT_ASKED, NOT_CONNECTED, NOT_LOADED, NOT_TRIED, REFUSED, UNUSABLE, Finding
 from shim.certs import timestamp
 
 TYPE_CHECKING = False
@@ -212,7 +212,7 @@ def _of_clients(case: Case, asked: tuple[Asked, ...]) -> Iterator[Finding]:
     for each in refused:
         problem = f"{each.client} refuses although every store accepts: {each.answer.reason}"
         yield Finding("client-refuses", problem, "it reads another store, or verifies more strictly: see its words")
-    failed = [each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)]
+    failed = [each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE, NOT_TRIED)]
     for answer in dict.fromkeys(each.answer for each in failed):
         names = _named([each for each in failed if each.answer == answer])
         remedy = "ask again" if answer.state == NOT_ASKED else "see its words; privileges are the usual cause"

@@ -21,6 +21,7 @@ from shim.answers import (
     NOT_ASKED,
     NOT_CONNECTED,
     NOT_LOADED,
+    NOT_TRIED,
     REFUSED,
     UNCLEAR,
     UNREACHABLE,
@@ -408,6 +409,7 @@ def test_a_bundle_of_this_session_alone_is_told_as_such() -> None:
 _ASKED = {
     ACCEPTED: [],
     UNUSABLE: ["client-unusable"],
+    NOT_TRIED: [],
     NOT_ASKED: ["client-failed"],
     REFUSED: ["client-refuses"],
     UNREACHABLE: ["client-failed"],
@@ -494,6 +496,7 @@ def test_a_server_is_accepted_when_all_that_counts_accept_it() -> None:
     report = Report(Server("a.test", 1), (_LINK,), verdicts=(unused, _verdict("/os.pem")))
 
     assert report.accepted
+    assert report._replace(asked=(Asked("skopeo", "", Answer(NOT_TRIED)),)).accepted
     assert not report._replace(chain=()).accepted
     assert not report._replace(verdicts=(_verdict("/os", _FAILURE),)).accepted
     assert not report._replace(asked=(Asked("curl", "", Answer(UNCLEAR)),)).accepted

@@ -11,7 +11,7 @@ import pytest
 
 from shim import clients, config, connection
 from shim.accounts import Account
-from shim.answers import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, UNCLEAR, UNUSABLE, Answer, Server
+from shim.answers import ABSENT, ACCEPTED, NOT_LOADED, NOT_TRIED, REFUSED, UNCLEAR, UNUSABLE, Answer, Server
 from shim.clients import Client
 from shim.errors import PrivilegeError, UnknownUserError
 
@@ -60,6 +60,13 @@ def test_what_a_client_says_is_understood(kind: str, status: int, said: str, sta
 
     assert answer.state == state
     assert answer.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("host", ["::1", "my_registry"])
+def test_a_host_that_skopeo_cannot_parse_is_not_tried(host: str) -> None:
+    answer = clients.ask(Client(_KINDS["skopeo"], "/bin/false"), Server(host, 1), {}, None)
+
+    assert answer.state == NOT_TRIED
 
 
 def test_a_reason_has_its_limit() -> None:
