@@ -97,7 +97,11 @@ tls.connect({ host, port: +port, servername, checkServerIdentity }, () => say("a
 """
 _ARGUMENTS = ("-B", "-c", "{script}")
 # A verdict on the certificate or the bundle; other errors of ssl come from a connection that broke.
-_TLS_REFUSED = r"^(SSLCertVerification|Certificate)Error|^SSLError.*(CERTIFICATE|certificate|hostname|X509|PEM)"
+_TLS_REFUSED = (
+    r"^(SSLCertVerification|Certificate)Error"
+    r"|^SSLError.*(CERTIFICATE_VERIFY_FAILED|certificate verify failed|CertificateError|PEM lib)"
+    r"|^SSLError.*(\[X509|x509 certificate routines)"
+)
 # The variables of the table, by the situation that each is for.
 _VARIABLES = {row.when: row.name for row in families.VARIABLES if not row.needs}
 _OS, _REQUESTS, _CURL, _NODE = (
@@ -122,7 +126,7 @@ KINDS = (
     Kind(
         "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{relay}"),
         ("-servername", "{name}", "-verify_hostname", "{name}"), ("-verify_ip", "{name}"), (_OS,),
-        r"verify error|certificate verify failed", r"^exit 0$",
+        r"^verify error:num=", r"^exit 0$",
     ),
     # containers/image pings https://HOST/v2/ first. It is told no credentials, although no request goes out.
     Kind(
@@ -214,17 +218,18 @@ def ask(
 
 
 def understand(kind: Kind, status: int, said: str) -> Answer:
-    """Return what an exit status and words mean; what is not known for sure is unclear, never accepted. Pure."""
-    lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
+    """Return what an exit status and then words mean; what is not known for sure is unclear, never accepted. Pure."""
+    lines = [f"exit {status}", *(line for line in said.split("\n") if line.strip())]
     if lines[1:] == ["absent"]:
         return Answer(ABSENT)
     if status in (NotExecutableError.code, NotFoundError.code):
         return Answer(UNUSABLE, "".join(lines[1:])[:_MAX_REASON])
-    for state, pattern in ((REFUSED, kind.refused), (ACCEPTED, kind.accepted)):
-        telling = {line: match for line in lines if (match := re.search(pattern, line))}
-        if telling:
-            words = [line[match.start() :] for line, match in telling.items() if line != lines[0]] or lines[1:2]
-            return Answer(state, "" if state == ACCEPTED else _essence("".join(words[:1])))
+    for line in lines:  # the first one that tells decides: what a server has put into others does not count
+        if match := re.search(kind.refused, line):
+            words = lines[1:2] if line is lines[0] else [line[match.start() :]]
+            return Answer(REFUSED, _essence("".join(words)))
+        if re.search(kind.accepted, line):
+            return Answer(ACCEPTED)
     return Answer(UNCLEAR, " ".join(lines[:1] + lines[1:][-1:])[:_MAX_REASON])
 
 

@@ -119,6 +119,9 @@ _CERTIFICATES = {
     "it has 500 names": Case(_tls(issue("a", root(), names=[*(f"n{n}.test" for n in range(500)), NAME])), (), 0),
     "it has no subject": Case(_tls(issue("", root())), (), 0),
     "its subject steers terminals": Case(_tls(issue("\x1b[31mred\n", _UNKNOWN)), ("issuer-unknown",)),
+    "its subject has words of clients": Case(
+        _tls(issue("verify error:num=20 certificate verify failed x509: ", root())), (), 0
+    ),
     "its key has 1024 bits": Case(_tls(issue("a", root(), rsa_bits=1024)), ("weak",), words="2048"),
     "its key has 3072 bits": Case(_tls(issue("a", root(), rsa_bits=3072)), (), 0),
     "it is for clients": Case(_tls(issue("a", root(), usage=ExtendedKeyUsageOID.CLIENT_AUTH)), ("refused",)),
