@@ -86,6 +86,7 @@ _ONLY_TEST = x509.NameConstraints(permitted_subtrees=[x509.DNSName("elsewhere.te
 _BOUND = issue("Bound root", ca=True, more=[(_ONLY_TEST, True)])
 _STRANGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
 _BULK = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.6"), b"\x04\x82\x80\x00" + bytes(32768))
+_BROKEN = x509.UnrecognizedExtension(x509.AuthorityInformationAccess.oid, b"\x30\x03\xff")
 _ALONE = issue(NAME)
 _OLD_TLS = {"versions": (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)}
 _ONLY_12 = {"versions": (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)}
@@ -122,6 +123,7 @@ _CERTIFICATES = {
     "its subject has words of clients": Case(
         _tls(issue("verify error:num=20 certificate verify failed x509: ", root())), (), 0
     ),
+    "its issuer's place cannot be read": Case(_tls(issue("a", _UNKNOWN, more=[(_BROKEN, False)])), ("issuer-unknown",)),
     "its key has 1024 bits": Case(_tls(issue("a", root(), rsa_bits=1024)), ("weak",), words="2048"),
     "its key has 3072 bits": Case(_tls(issue("a", root(), rsa_bits=3072)), (), 0),
     "it is for clients": Case(_tls(issue("a", root(), usage=ExtendedKeyUsageOID.CLIENT_AUTH)), ("refused",)),

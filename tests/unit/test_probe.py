@@ -527,6 +527,28 @@ def test_names_and_the_place_of_the_issuer_are_read() -> None:
     assert (link.names, link.sources) == (("a.test", "192.0.2.1"), ("http://pki.test/ca.der",))
 
 
+_AIA, _SAN = AuthorityInformationAccessOID, x509.SubjectAlternativeName.oid
+_PLACE_OF_ISSUER = x509.AuthorityInformationAccess(
+    [x509.AccessDescription(_AIA.CA_ISSUERS, x509.UniformResourceIdentifier("http://pki.test/ca.der"))]
+)
+_BROKEN = {
+    "the place of the issuer": (x509.AuthorityInformationAccess.oid, ("a.test",), ()),
+    "the names": (_SAN, ("(names that cannot be read)",), ("http://pki.test/ca.der",)),
+    "the usage": (x509.KeyUsage.oid, ("a.test",), ("http://pki.test/ca.der",)),
+}
+
+
+@pytest.mark.parametrize(("oid", "names", "sources"), _BROKEN.values(), ids=_BROKEN.keys())
+def test_an_extension_that_cannot_be_read_costs_its_own_column(
+    oid: x509.ObjectIdentifier, names: tuple[str, ...], sources: tuple[str, ...]
+) -> None:
+    whole = (x509.SubjectAlternativeName([x509.DNSName("a.test")]), _PLACE_OF_ISSUER)
+    broken = x509.UnrecognizedExtension(oid, b"\x30\x03\xff")
+    link = probe.link_of(_with_extensions(*(each for each in whole if each.oid != oid), broken))
+
+    assert (link.names, link.sources) == (names, sources)
+
+
 def _with_extensions(*extensions: x509.ExtensionType) -> bytes:
     name, now = certificates.named("a.test"), dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(_ROOT.key.public_key())
