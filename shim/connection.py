@@ -185,6 +185,8 @@ def _addresses(host: str, port: int) -> list[_Address]:
             found.append([*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
         except OSError as error:
             found.append(error)
+        except UnicodeError as error:  # a part of the name is too long
+            found.append(socket.gaierror(socket.EAI_NONAME, str(error)))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

@@ -157,6 +157,7 @@ _PROTOCOLS = {
     "it never stops": Case(saying(bytes(1 << 20), times=10_000), ("no-tls",)),
     "it never stops warning": Case(saying(b"\x15\x03\x03\x00\x02\x01\x70" * 9999, times=9999), ("no-tls",)),
     "nobody listens": Case(nothing, ("connection-refused",), url=f"{NAME}:1"),
+    "the address has an endless scope": Case(nothing, ("unknown-name",), url=f"[fe80::1%{'a' * 99}]:1"),
     "the name does not exist": Case(nothing, ("unknown-name",), url="nowhere.invalid"),
 }
 _ANSWERS = {
@@ -298,6 +299,7 @@ def test_a_server_is_understood(results: Mapping[str, Future[Result]], name: str
 
     assert result.code == case.code, result.out + result.err
     assert case.words in result.out + result.err
+    assert "Traceback" not in result.err
     if case.code != 64:
         assert tuple(each["kind"] for each in result.document["findings"]) == case.kinds, result.out
     if case.code == 0:
