@@ -318,8 +318,8 @@ _NO_CONNECTION = (
         "give the client its certificate and key: which CA it trusts is not the question",
     ),
     (
-        ssl.SSLError, "ALERT_(HANDSHAKE|BAD_CERT)", "handshake-refused", "{to} breaks the handshake off ({error})",
-        "it may want a client certificate, a name instead of an address (SNI), or other protocols or ciphers",
+        ssl.SSLError, "_ALERT_| alert ", "handshake-refused", "{to} breaks the handshake off by an alert ({error})",
+        "see its log: it may want a client certificate, a name (SNI), a protocol (ALPN), or other versions or ciphers",
     ),
     (
         ssl.SSLError, "EXCESSIVE_MESSAGE_SIZE", "chain-too-long",

@@ -144,6 +144,17 @@ _PROTOCOLS = {
     "a client certificate in TLS 1.3": Case(_tls(wants_client=True, **_ONLY_13), ("client-certificate",)),
     "a name is required": Case(_tls(only_name=NAME), ("name-unknown",), url=f"{ADDRESS}:{{port}}", words="SNI"),
     "another name is required": Case(_tls(only_name="b.test"), ("name-unknown",)),
+    **{
+        f"it ends the handshake with alert {number}": Case(
+            greeting(b"\x15\x03\x03\x00\x02\x02" + bytes([number])), ("handshake-refused",), words=word
+        )
+        for number, word in (
+            (40, "HANDSHAKE_FAILURE"),
+            (49, "ACCESS_DENIED"),
+            (80, "INTERNAL_ERROR"),
+            (120, "no application protocol"),
+        )
+    },
     "it speaks HTTP": Case(page(), ("no-tls",)),
     "it speaks SSH": Case(greeting(b"SSH-2.0-OpenSSH_9.6\r\n"), ("no-tls",)),
     "it speaks SMTP": Case(greeting(b"220 mail.test ESMTP\r\n"), ("no-tls",)),
