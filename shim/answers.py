@@ -25,6 +25,7 @@ class Server(Record):
     port: int
     proxy: str = ""
     authorization: str = ""  # for the proxy
+    variable: str = "HTTPS_PROXY"  # that names the proxy
 
     @property
     def authority(self) -> str:

@@ -102,7 +102,8 @@ def _host(name: str) -> str:
 def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
     from urllib.parse import unquote, urlsplit
 
-    value = next((environ[name] for name in _PROXIES if environ.get(name)), "")
+    variable = next((name for name in _PROXIES if environ.get(name)), "")
+    value = environ.get(variable, "")
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if not value or any(_is_meant(word.strip().lower(), server) for word in exceptions.split(",")):
         return server
@@ -113,10 +114,10 @@ def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
         parts, port, name = urlsplit(""), 0, ""
     rest = parts.path.strip("/") + parts.query + parts.fragment
     if parts.scheme != "http" or not name or rest or not value.isprintable() or " " in value:
-        raise UsageError(f"HTTPS_PROXY is no http:// URL that we can use: correct it, or add {server.host} to NO_PROXY")
+        raise UsageError(f"{variable} is no http:// URL that we can use: correct it, or add {server.host} to NO_PROXY")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     secret = "Basic " + base64.b64encode(user.encode("utf-8", "surrogateescape")).decode() if parts.username else ""
-    return server._replace(proxy=Server(name, port).authority, authorization=secret)
+    return server._replace(proxy=Server(name, port).authority, authorization=secret, variable=variable)
 
 
 def _is_meant(word: str, server: Server) -> bool:
@@ -301,7 +302,7 @@ _NEWER = "have TLS 1.2 or newer switched on there, with newer ciphers and keys"
 _NO_CONNECTION = (
     (socket.gaierror, "", "unknown-name", "{to}: the name cannot be resolved", "check the name, and the DNS here"),
     (ConnectionRefusedError, "", "connection-refused", "{to} refuses connections", "check the port"),
-    (TimeoutError, "", "timeout", "{to} does not answer in time", "check firewalls, network policies and HTTPS_PROXY"),
+    (TimeoutError, "", "timeout", "{to} does not answer in time", "check firewalls, network policies and {variable}"),
     (ConnectionResetError, "", "closed", "{to} closes the connection", _SPEAKS),
     (ssl.SSLEOFError, "", "closed", "{to} closes the connection in the handshake", _SPEAKS),
     (_OldError, "", "old-tls", "{to} speaks {error} at most, which clients have given up", _NEWER),
@@ -328,10 +329,10 @@ _NO_CONNECTION = (
     ),
     (ssl.SSLError, "", "no-tls", "{to} answers, but makes no TLS connection with us ({error})", _SPEAKS),
     (_AnswerError, "", "refused", "{to} opens no way to {host}: it answers {error}", ""),
-    (OSError, "", "unreachable", "{to} cannot be reached ({error})", "check the address, HTTPS_PROXY and NO_PROXY"),
+    (OSError, "", "unreachable", "{to} cannot be reached ({error})", "check the address, {variable} and NO_PROXY"),
 )  # fmt: skip
 _PROXY_REMEDIES = {
-    "407": "correct the user and the password in HTTPS_PROXY, or add {host} to NO_PROXY",
+    "407": "correct the user and the password in {variable}, or add {host} to NO_PROXY",
     "403": "have the proxy allow {host}, or add it to NO_PROXY",
 }
 
@@ -345,6 +346,6 @@ def unreachable(server: Server, error: OSError) -> Finding:
     kind, problem, remedy = next(rows)
     if isinstance(error, ProxyError):
         kind, to = f"proxy-{kind}", f"the proxy {server.proxy}"
-        remedy = _PROXY_REMEDIES.get(words, "correct HTTPS_PROXY, or add {host} to NO_PROXY")
-    values = {"to": to, "error": words, "host": server.host}
+        remedy = _PROXY_REMEDIES.get(words, "correct {variable}, or add {host} to NO_PROXY")
+    values = {"to": to, "error": words, "host": server.host, "variable": server.variable}
     return Finding(kind, problem.format(**values), remedy.format(**values))

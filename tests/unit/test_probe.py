@@ -310,6 +310,16 @@ def test_a_proxy_that_cannot_be_read_is_a_usage_error_without_its_password(value
     assert "cret" not in str(error.value)
 
 
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_the_variable_that_names_the_proxy_is_told(variable: str) -> None:
+    with pytest.raises(UsageError, match=f"^{variable} is no"):
+        connection.server_of("a.test", {variable: "socks5://p.test"})
+
+    server = connection.server_of("a.test", {variable: "http://p.test"})
+    for error in (connection.ProxyError(TimeoutError()), connection.ProxyError(OSError("407")), TimeoutError()):
+        assert variable in connection.unreachable(server, error).remedy
+
+
 def test_a_password_of_any_bytes_is_no_error() -> None:
     proxy = os.fsdecode(b"http://me:s3cret%ff\xff@p.test:1")
 
