@@ -34,7 +34,7 @@ _HTTPS = 443
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 PROXY_VARIABLES = (*_PROXIES, "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY")
 _SECONDS = 10.0  # one connection with its handshake
-_ALERT_SECONDS = 0.5  # after a handshake, for what a server objects to
+_ALERT_SECONDS = 0.5  # after a handshake, for what a server objects to; or twice as long as the handshake took
 _MAX_HEAD = 8 * 1024  # bytes of what a proxy answers, and of what a client asks one for
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 
@@ -233,13 +233,16 @@ def chain_of(server: Server, until: float) -> tuple[tuple[bytes, ...], bool]:
     context.verify_mode = ssl.CERT_NONE  # only looked at: nothing is said to this server and nothing it says is used
     context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a weak certificate is to be shown, not refused
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with connect(server, until) as plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
+    plain = connect(server, until)
+    begun = time.monotonic()
+    with plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
+        took = time.monotonic() - begun
         sent = _sent(tls)
         version = tls.version() or ""
         if version < "TLSv1.2":
             raise _OldError(version)
         if version > "TLSv1.2":
-            _hear_refusal(tls)
+            _hear_refusal(tls, min(left(until), max(_ALERT_SECONDS, 2 * took)))
     return sent
 
 
@@ -254,10 +257,10 @@ def _sent(tls: ssl.SSLSocket) -> tuple[tuple[bytes, ...], bool]:
     return (leaf,) if leaf else (), False
 
 
-def _hear_refusal(tls: ssl.SSLSocket) -> None:
+def _hear_refusal(tls: ssl.SSLSocket, seconds: float) -> None:
     """From TLS 1.3 on, a server that wants a certificate of the client says so only after the handshake."""
     try:
-        tls.settimeout(_ALERT_SECONDS)
+        tls.settimeout(seconds)
         tls.recv(1)
     except ssl.SSLError as error:
         if "CERTIFICATE" in (error.reason or ""):

@@ -27,6 +27,7 @@ from tests.process.servers import (
     Tls,
     closing,
     dripping,
+    far,
     greeting,
     issue,
     middle,
@@ -142,6 +143,9 @@ _PROTOCOLS = {
     "TLS 1.1 at most": Case(_tls(**_OLD_TLS), ("old-tls",), words="TLSv1.1"),
     "a client certificate in TLS 1.2": Case(_tls(wants_client=True, **_ONLY_12), ("handshake-refused",)),
     "a client certificate in TLS 1.3": Case(_tls(wants_client=True, **_ONLY_13), ("client-certificate",)),
+    "a client certificate in TLS 1.3, far away": Case(
+        far(_tls(wants_client=True, **_ONLY_13), 0.8), ("client-certificate",)
+    ),
     "a name is required": Case(_tls(only_name=NAME), ("name-unknown",), url=f"{ADDRESS}:{{port}}", words="SNI"),
     "another name is required": Case(_tls(only_name="b.test"), ("name-unknown",)),
     **{
