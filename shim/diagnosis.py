@@ -153,6 +153,14 @@ def _not_yet_valid(case: Case) -> Finding:
     return Finding("not-yet-valid", problem, "check this machine's clock, or wait")
 
 
+def _of_dates(case: Case) -> Iterator[Finding]:
+    path = _path(case.chain)
+    if any(link.not_after < case.now for link in path):
+        yield _expired(case)
+    if any(link.not_before > case.now for link in path):
+        yield _not_yet_valid(case)
+
+
 def _here(case: Case) -> str:
     return f" (here it is {timestamp(case.now)})"
 
@@ -176,6 +184,8 @@ def conclude(
     """Return what follows from all answers together: each cause once, and the variables that hide a store."""
     of_stores = list(_of_stores(verdicts))
     yield from of_stores
+    if any(each.kind == "name-mismatch" for each in of_stores):  # OpenSSL ends at the name, and does not see the dates
+        yield from _of_dates(case)
     if not of_stores:
         yield from _of_clients(case, asked)
     if unusable := [each for each in asked if each.answer.state == UNUSABLE]:

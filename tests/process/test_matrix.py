@@ -114,6 +114,12 @@ _CERTIFICATES = {
     "its intermediate has expired": Case(_tls(issue("a", _OLD_MIDDLE), _OLD_MIDDLE), ("expired",), words="CN=Matrix i"),
     "its root has expired": Case(_tls(issue("a", _OLD_ROOT)), ("expired",), trusted=(_OLD_ROOT,), words="CN=Old root"),
     "it has another name": Case(_tls(issue("a", root(), names=["b.test"])), ("name-mismatch",), words="b.test"),
+    "it has another name and has expired": Case(
+        _tls(issue("a", root(), names=["b.test"], begins=-9, ends=-2)), ("name-mismatch", "expired")
+    ),
+    "it has another name and is not valid yet": Case(
+        _tls(issue("a", root(), names=["b.test"], begins=2)), ("name-mismatch", "not-yet-valid")
+    ),
     "it has no address": Case(_tls(issue("a", root(), names=[NAME])), ("name-mismatch",), url=f"{ADDRESS}:{{port}}"),
     "it has no alternative name": Case(
         _tls(issue(NAME, root(), names=())), ("no-alternative-name",), words="Go programs (search path) refuse it"
