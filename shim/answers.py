@@ -84,6 +84,7 @@ class Store(Record):
     ours: bool = False
     mounted: tuple[Mounted, ...] = ()
     install: str = ""  # what brings a CA into this one, where that is special
+    unreadable: str = ""  # for the user whom clients run as
 
 
 class Place(Record):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shim.certs import Certificate
 
 MEND = f"restore the file from its package, or unset the variable; then run `{families.COMMAND} install`"
+MAKE_READABLE = "make it readable (chmod 644), and the directories above it (chmod 755)"
 _SESSION = f'in this session, run eval "$({families.COMMAND} env)"'
 _REISSUE = "have the certificate reissued"
 _MOUNT_THAT = "mount that CA"

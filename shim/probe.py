@@ -24,6 +24,7 @@ from shim import (
     interpreters,
     plan,
     reading,
+    writer,
 )
 from shim.answers import (
     ABSENT,
@@ -100,7 +101,8 @@ def main(
 ) -> int:
     """Verify every server; return 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
     servers = [connection.server_of(url, environ, number) for number, url in enumerate(urls, 1)]
-    account, sight = clients.runs_as(settings), see(settings, environ, time.time(), command)
+    account = clients.runs_as(settings)
+    sight = as_seen_by(account, see(settings, environ, time.time(), command))
     reports = [examine(server, sight, account, time.time()) for server in servers]
     say(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))
     return 0 if all(report.accepted for report in reports) else 1
@@ -130,6 +132,10 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float, s
 
 def verdict_of(case: Case, store: Store, until: float) -> Verdict:
     """Connect trusting exactly what a store holds; whatever the server does, it raises nothing."""
+    if store.unreadable:
+        problem = f"{store.path} ({store.name}) {store.unreadable}"
+        finding = Finding("store-unusable", problem, diagnosis.MAKE_READABLE)
+        return Verdict(store, Failure(NOT_LOADED, store.unreadable), "", finding)
     if not store.content:
         problem = f"{store.path} ({store.name}) is missing, unreadable or empty"
         return Verdict(
@@ -194,6 +200,25 @@ def see(settings: Config, environ: Mapping[str, str], now: float, command: Seque
     missing = read & (application.keys() - environ.keys())
     lacking = tuple(row.name for row in families.VARIABLES if row.name in missing)
     return Sight(stores, found, application, lacking, _place(settings, snapshot, decision), root)
+
+
+def as_seen_by(account: Account | None, sight: Sight) -> Sight:
+    """Mark the stores that root can read and the account that clients run as cannot. Raises PermissionError."""
+    if sight.root:
+        return sight
+    with _acting(account):
+        stores = tuple(
+            each._replace(unreadable=f"cannot be read by uid {os.geteuid()}")
+            if each.content and not os.access(sight.root + each.path, os.R_OK, effective_ids=True)
+            else each
+            for each in sight.stores
+        )
+    return sight._replace(stores=stores)
+
+
+def _acting(account: Account | None) -> writer.Acting:
+    owner = writer.Owner(account.uid, account.gid, account.groups) if account else writer.myself()
+    return writer.Acting(owner)
 
 
 def _place(settings: Config, snapshot: Snapshot, decision: Decision) -> Place:
