@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ACCEPTED, REFUSED, UNREACHABLE, UNCLEAR, ABSENT = "accepts", "refuses", "cannot connect", "unclear", "absent"
 UNUSABLE = "not executable"  # for this user, so it is no client of the application's
 NOT_ASKED = "not asked"
+NOT_TRIED = "not tried"  # since this client could not be told of such a server, or judged: no failure
+_HARMLESS = (ACCEPTED, UNUSABLE, NOT_TRIED)
 NOT_CONNECTED, NOT_LOADED = 0, -1  # besides OpenSSL's verify codes, which are positive
 
 
@@ -23,6 +25,7 @@ class Server(Record):
     port: int
     proxy: str = ""
     authorization: str = ""  # for the proxy
+    variable: str = "HTTPS_PROXY"  # that names the proxy
 
     @property
     def authority(self) -> str:
@@ -81,6 +84,7 @@ class Store(Record):
     ours: bool = False
     mounted: tuple[Mounted, ...] = ()
     install: str = ""  # what brings a CA into this one, where that is special
+    unreadable: str = ""  # for the user whom clients run as
 
 
 class Place(Record):
@@ -143,4 +147,4 @@ class Report(Record):
     def accepted(self) -> bool:
         """Whether everybody who counts accepts the server."""
         stores = all(each.failure is None for each in self.verdicts if each.store.in_force)
-        return bool(self.chain) and stores and all(each.answer.state in (ACCEPTED, UNUSABLE) for each in self.asked)
+        return bool(self.chain) and stores and all(each.answer.state in _HARMLESS for each in self.asked)

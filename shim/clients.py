@@ -14,7 +14,7 @@ import time
 
 from shim import become, connection, families, interpreters, signals
 from shim.accounts import Account
-from shim.answers import ABSENT, ACCEPTED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
+from shim.answers import ABSENT, ACCEPTED, NOT_TRIED, REFUSED, UNCLEAR, UNREACHABLE, UNUSABLE, Answer
 from shim.errors import NotExecutableError, NotFoundError, ShimError, UnknownUserError
 from shim.record import Record
 from shim.relay import Relay
@@ -50,6 +50,7 @@ class Kind(Record):
     refused: str
     accepted: str = NOTHING
     script: str = ""
+    hosts: str = ""  # the hosts that it can be asked about, "" for all
 
 
 class Client(Record):
@@ -96,7 +97,11 @@ tls.connect({ host, port: +port, servername, checkServerIdentity }, () => say("a
 """
 _ARGUMENTS = ("-B", "-c", "{script}")
 # A verdict on the certificate or the bundle; other errors of ssl come from a connection that broke.
-_TLS_REFUSED = r"^(SSLCertVerification|Certificate)Error|^SSLError.*(CERTIFICATE|certificate|hostname|X509|PEM)"
+_TLS_REFUSED = (
+    r"^(SSLCertVerification|Certificate)Error"
+    r"|^SSLError.*(CERTIFICATE_VERIFY_FAILED|certificate verify failed|CertificateError|PEM lib)"
+    r"|^SSLError.*(\[X509|x509 certificate routines)"
+)
 # The variables of the table, by the situation that each is for.
 _VARIABLES = {row.when: row.name for row in families.VARIABLES if not row.needs}
 _OS, _REQUESTS, _CURL, _NODE = (
@@ -121,12 +126,12 @@ KINDS = (
     Kind(
         "openssl", "openssl", ("s_client", "-brief", "-verify_return_error", "-connect", "{relay}"),
         ("-servername", "{name}", "-verify_hostname", "{name}"), ("-verify_ip", "{name}"), (_OS,),
-        r"verify error|certificate verify failed", r"^exit 0$",
+        r"^verify error:num=", r"^exit 0$",
     ),
     # containers/image pings https://HOST/v2/ first. It is told no credentials, although no request goes out.
     Kind(
         "skopeo", "skopeo", ("inspect", "--raw", "--no-creds", "docker://{authority}/x:1"), (), (), (_OS,),
-        r"x509: |tls: ",
+        r"x509: |tls: ", hosts=r"[a-z0-9.-]+",  # others are no part of a reference to an image
     ),
     # Node's roots are its own; the variable adds to them.
     Kind(
@@ -191,6 +196,8 @@ def ask(
     It is told of no proxy but our relay, so it knows no password of any other.
     """
     kind, until = client.kind, time.monotonic() + seconds
+    if kind.hosts and not re.fullmatch(kind.hosts, server.host):
+        return Answer(NOT_TRIED, f"{kind.name} takes no reference with such a host")
     with Relay(server, until) as relay:
         words = (*kind.arguments, *(kind.numbered if server.is_address else kind.named))
         places = {"relay": relay.authority, "host": relay.host, "port": relay.port, "name": server.host}
@@ -211,17 +218,18 @@ def ask(
 
 
 def understand(kind: Kind, status: int, said: str) -> Answer:
-    """Return what an exit status and words mean; what is not known for sure is unclear, never accepted. Pure."""
-    lines = [f"exit {status}", *(line for line in said.splitlines() if line.strip())]
+    """Return what an exit status and then words mean; what is not known for sure is unclear, never accepted. Pure."""
+    lines = [f"exit {status}", *(line for line in said.split("\n") if line.strip())]
     if lines[1:] == ["absent"]:
         return Answer(ABSENT)
     if status in (NotExecutableError.code, NotFoundError.code):
         return Answer(UNUSABLE, "".join(lines[1:])[:_MAX_REASON])
-    for state, pattern in ((REFUSED, kind.refused), (ACCEPTED, kind.accepted)):
-        telling = {line: match for line in lines if (match := re.search(pattern, line))}
-        if telling:
-            words = [line[match.start() :] for line, match in telling.items() if line != lines[0]] or lines[1:2]
-            return Answer(state, "" if state == ACCEPTED else _essence("".join(words[:1])))
+    for line in lines:  # the first one that tells decides: what a server has put into others does not count
+        if match := re.search(kind.refused, line):
+            words = lines[1:2] if line is lines[0] else [line[match.start() :]]
+            return Answer(REFUSED, _essence("".join(words)))
+        if re.search(kind.accepted, line):
+            return Answer(ACCEPTED)
     return Answer(UNCLEAR, " ".join(lines[:1] + lines[1:][-1:])[:_MAX_REASON])
 
 

@@ -34,7 +34,7 @@ _HTTPS = 443
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 PROXY_VARIABLES = (*_PROXIES, "http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY")
 _SECONDS = 10.0  # one connection with its handshake
-_ALERT_SECONDS = 0.5  # after a handshake, for what a server objects to
+_ALERT_SECONDS = 0.5  # after a handshake, for what a server objects to; or twice as long as the handshake took
 _MAX_HEAD = 8 * 1024  # bytes of what a proxy answers, and of what a client asks one for
 _NAME = re.compile(r"[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?")
 
@@ -71,10 +71,10 @@ class _OldError(OSError):
 # --- where to connect -------------------------------------------------------------------------------------------------
 
 
-def server_of(url: str, environ: Mapping[str, str]) -> Server:
+def server_of(url: str, environ: Mapping[str, str], number: int = 1) -> Server:
     """Return the server that a URL, a host or host:port means, behind the proxy that clients would use.
 
-    Raises UsageError, which repeats no password.
+    Raises UsageError. It says which argument is wrong and repeats no part of it: any part may be a password.
     """
     from urllib.parse import urlsplit
 
@@ -85,9 +85,8 @@ def server_of(url: str, environ: Mapping[str, str]) -> Server:
     except ValueError:
         port, name = 0, ""
     if not port or not name or not url.isprintable() or " " in url or parts.scheme not in ("", "https"):
-        shown = url.rpartition("@")[2]
         raise UsageError(
-            f"{shown!a} is no https URL, host or host:port: write for example ca-shim verify example.com:443"
+            f"argument {number} is no https URL, host or host:port: write for example ca-shim verify example.com:443"
         )
     return _behind_proxy(Server(name, port), environ)
 
@@ -103,7 +102,8 @@ def _host(name: str) -> str:
 def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
     from urllib.parse import unquote, urlsplit
 
-    value = next((environ[name] for name in _PROXIES if environ.get(name)), "")
+    variable = next((name for name in _PROXIES if environ.get(name)), "")
+    value = environ.get(variable, "")
     exceptions = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
     if not value or any(_is_meant(word.strip().lower(), server) for word in exceptions.split(",")):
         return server
@@ -114,10 +114,10 @@ def _behind_proxy(server: Server, environ: Mapping[str, str]) -> Server:
         parts, port, name = urlsplit(""), 0, ""
     rest = parts.path.strip("/") + parts.query + parts.fragment
     if parts.scheme != "http" or not name or rest or not value.isprintable() or " " in value:
-        raise UsageError(f"HTTPS_PROXY is no http:// URL that we can use: correct it, or add {server.host} to NO_PROXY")
+        raise UsageError(f"{variable} is no http:// URL that we can use: correct it, or add {server.host} to NO_PROXY")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     secret = "Basic " + base64.b64encode(user.encode("utf-8", "surrogateescape")).decode() if parts.username else ""
-    return server._replace(proxy=Server(name, port).authority, authorization=secret)
+    return server._replace(proxy=Server(name, port).authority, authorization=secret, variable=variable)
 
 
 def _is_meant(word: str, server: Server) -> bool:
@@ -186,6 +186,8 @@ def _addresses(host: str, port: int) -> list[_Address]:
             found.append([*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)])
         except OSError as error:
             found.append(error)
+        except UnicodeError as error:  # a part of the name is too long
+            found.append(socket.gaierror(socket.EAI_NONAME, str(error)))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -231,13 +233,16 @@ def chain_of(server: Server, until: float) -> tuple[tuple[bytes, ...], bool]:
     context.verify_mode = ssl.CERT_NONE  # only looked at: nothing is said to this server and nothing it says is used
     context.set_ciphers("DEFAULT:@SECLEVEL=0")  # a weak certificate is to be shown, not refused
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    with connect(server, until) as plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
+    plain = connect(server, until)
+    begun = time.monotonic()
+    with plain, context.wrap_socket(plain, server_hostname=server.host) as tls:
+        took = time.monotonic() - begun
         sent = _sent(tls)
         version = tls.version() or ""
         if version < "TLSv1.2":
             raise _OldError(version)
         if version > "TLSv1.2":
-            _hear_refusal(tls)
+            _hear_refusal(tls, min(left(until), max(_ALERT_SECONDS, 2 * took)))
     return sent
 
 
@@ -252,10 +257,10 @@ def _sent(tls: ssl.SSLSocket) -> tuple[tuple[bytes, ...], bool]:
     return (leaf,) if leaf else (), False
 
 
-def _hear_refusal(tls: ssl.SSLSocket) -> None:
+def _hear_refusal(tls: ssl.SSLSocket, seconds: float) -> None:
     """From TLS 1.3 on, a server that wants a certificate of the client says so only after the handshake."""
     try:
-        tls.settimeout(_ALERT_SECONDS)
+        tls.settimeout(seconds)
         tls.recv(1)
     except ssl.SSLError as error:
         if "CERTIFICATE" in (error.reason or ""):
@@ -300,7 +305,7 @@ _NEWER = "have TLS 1.2 or newer switched on there, with newer ciphers and keys"
 _NO_CONNECTION = (
     (socket.gaierror, "", "unknown-name", "{to}: the name cannot be resolved", "check the name, and the DNS here"),
     (ConnectionRefusedError, "", "connection-refused", "{to} refuses connections", "check the port"),
-    (TimeoutError, "", "timeout", "{to} does not answer in time", "check firewalls, network policies and HTTPS_PROXY"),
+    (TimeoutError, "", "timeout", "{to} does not answer in time", "check firewalls, network policies and {variable}"),
     (ConnectionResetError, "", "closed", "{to} closes the connection", _SPEAKS),
     (ssl.SSLEOFError, "", "closed", "{to} closes the connection in the handshake", _SPEAKS),
     (_OldError, "", "old-tls", "{to} speaks {error} at most, which clients have given up", _NEWER),
@@ -317,8 +322,8 @@ _NO_CONNECTION = (
         "give the client its certificate and key: which CA it trusts is not the question",
     ),
     (
-        ssl.SSLError, "ALERT_(HANDSHAKE|BAD_CERT)", "handshake-refused", "{to} breaks the handshake off ({error})",
-        "it may want a client certificate, a name instead of an address (SNI), or other protocols or ciphers",
+        ssl.SSLError, "_ALERT_| alert ", "handshake-refused", "{to} breaks the handshake off by an alert ({error})",
+        "see its log: it may want a client certificate, a name (SNI), a protocol (ALPN), or other versions or ciphers",
     ),
     (
         ssl.SSLError, "EXCESSIVE_MESSAGE_SIZE", "chain-too-long",
@@ -327,10 +332,10 @@ _NO_CONNECTION = (
     ),
     (ssl.SSLError, "", "no-tls", "{to} answers, but makes no TLS connection with us ({error})", _SPEAKS),
     (_AnswerError, "", "refused", "{to} opens no way to {host}: it answers {error}", ""),
-    (OSError, "", "unreachable", "{to} cannot be reached ({error})", "check the address, HTTPS_PROXY and NO_PROXY"),
+    (OSError, "", "unreachable", "{to} cannot be reached ({error})", "check the address, {variable} and NO_PROXY"),
 )  # fmt: skip
 _PROXY_REMEDIES = {
-    "407": "correct the user and the password in HTTPS_PROXY, or add {host} to NO_PROXY",
+    "407": "correct the user and the password in {variable}, or add {host} to NO_PROXY",
     "403": "have the proxy allow {host}, or add it to NO_PROXY",
 }
 
@@ -344,6 +349,6 @@ def unreachable(server: Server, error: OSError) -> Finding:
     kind, problem, remedy = next(rows)
     if isinstance(error, ProxyError):
         kind, to = f"proxy-{kind}", f"the proxy {server.proxy}"
-        remedy = _PROXY_REMEDIES.get(words, "correct HTTPS_PROXY, or add {host} to NO_PROXY")
-    values = {"to": to, "error": words, "host": server.host}
+        remedy = _PROXY_REMEDIES.get(words, "correct {variable}, or add {host} to NO_PROXY")
+    values = {"to": to, "error": words, "host": server.host, "variable": server.variable}
     return Finding(kind, problem.format(**values), remedy.format(**values))

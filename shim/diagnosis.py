@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from shim import families
-from shim.answers import ACCEPTED, NOT_ASKED, NOT_CONNECTED, NOT_LOADED, REFUSED, UNUSABLE, Finding
+from shim.answers import ACCEPTED, NOT_ASKED, NOT_CONNECTED, NOT_LOADED, NOT_TRIED, REFUSED, UNUSABLE, Finding
 from shim.certs import timestamp
 
 TYPE_CHECKING = False
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shim.certs import Certificate
 
 MEND = f"restore the file from its package, or unset the variable; then run `{families.COMMAND} install`"
+MAKE_READABLE = "make it readable (chmod 644), and the directories above it (chmod 755)"
 _SESSION = f'in this session, run eval "$({families.COMMAND} env)"'
 _REISSUE = "have the certificate reissued"
 _MOUNT_THAT = "mount that CA"
@@ -153,6 +154,14 @@ def _not_yet_valid(case: Case) -> Finding:
     return Finding("not-yet-valid", problem, "check this machine's clock, or wait")
 
 
+def _of_dates(case: Case) -> Iterator[Finding]:
+    path = _path(case.chain)
+    if any(link.not_after < case.now for link in path):
+        yield _expired(case)
+    if any(link.not_before > case.now for link in path):
+        yield _not_yet_valid(case)
+
+
 def _here(case: Case) -> str:
     return f" (here it is {timestamp(case.now)})"
 
@@ -176,6 +185,8 @@ def conclude(
     """Return what follows from all answers together: each cause once, and the variables that hide a store."""
     of_stores = list(_of_stores(verdicts))
     yield from of_stores
+    if any(each.kind == "name-mismatch" for each in of_stores):  # OpenSSL ends at the name, and does not see the dates
+        yield from _of_dates(case)
     if not of_stores:
         yield from _of_clients(case, asked)
     if unusable := [each for each in asked if each.answer.state == UNUSABLE]:
@@ -212,7 +223,7 @@ def _of_clients(case: Case, asked: tuple[Asked, ...]) -> Iterator[Finding]:
     for each in refused:
         problem = f"{each.client} refuses although every store accepts: {each.answer.reason}"
         yield Finding("client-refuses", problem, "it reads another store, or verifies more strictly: see its words")
-    failed = [each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE)]
+    failed = [each for each in asked if each.answer.state not in (ACCEPTED, REFUSED, UNUSABLE, NOT_TRIED)]
     for answer in dict.fromkeys(each.answer for each in failed):
         names = _named([each for each in failed if each.answer == answer])
         remedy = "ask again" if answer.state == NOT_ASKED else "see its words; privileges are the usual cause"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import time
 import warnings
 
@@ -22,6 +24,7 @@ from shim import (
     interpreters,
     plan,
     reading,
+    writer,
 )
 from shim.answers import (
     ABSENT,
@@ -53,11 +56,14 @@ from shim.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeVar
 
     from shim.accounts import Account
     from shim.config import Config
     from shim.reconcile import Decision
     from shim.snapshot import Snapshot
+
+    _Kind = TypeVar("_Kind", bound=x509.ExtensionType)
 
 _SECONDS = 25.0  # for one server, so that all of it ends within 30
 _GO = "Go programs (search path)"
@@ -66,6 +72,13 @@ _AS_COMMAND = (
     "start that command through the shim, which then looks for its interpreter; or name the file in CA_SHIM_CERTIFI"
 )
 _UNUSED = ("file.refused", "block.refused", "source.unreadable", "source.limit")
+_UNREADABLE = "(names that cannot be read)"
+# How the types of extensions, 2.5.29.x and 1.3.6.1.5.5.7.1.x of RFC 5280, are written in DER.
+_TYPE = re.compile(rb"(\x06\x03\x55(?=\x1d)|\x06\x08\x2b\x06\x01\x05\x05\x07(?=\x01)).(.)", re.DOTALL)
+_TYPES: dict[type[x509.ExtensionType], bytes] = {
+    x509.SubjectAlternativeName: b"\x06\x03\x55\x1d\x11",
+    x509.AuthorityInformationAccess: b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x01",
+}
 _READS = {kind.name: kind.reads for kind in clients.KINDS}
 
 
@@ -87,8 +100,9 @@ def main(
     settings: Config, environ: Mapping[str, str], urls: Sequence[str], command: Sequence[str] = (), *, as_json: bool
 ) -> int:
     """Verify every server; return 0 when everybody accepts them all, else 1. Raises UsageError for an unusable URL."""
-    servers = [connection.server_of(url, environ) for url in urls]
-    account, sight = clients.runs_as(settings), see(settings, environ, time.time(), command)
+    servers = [connection.server_of(url, environ, number) for number, url in enumerate(urls, 1)]
+    account = clients.runs_as(settings)
+    sight = as_seen_by(account, see(settings, environ, time.time(), command))
     reports = [examine(server, sight, account, time.time()) for server in servers]
     say(json.dumps([document(each) for each in reports], indent=2) if as_json else "\n\n".join(map(text, reports)))
     return 0 if all(report.accepted for report in reports) else 1
@@ -118,6 +132,10 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float, s
 
 def verdict_of(case: Case, store: Store, until: float) -> Verdict:
     """Connect trusting exactly what a store holds; whatever the server does, it raises nothing."""
+    if store.unreadable:
+        problem = f"{store.path} ({store.name}) {store.unreadable}"
+        finding = Finding("store-unusable", problem, diagnosis.MAKE_READABLE)
+        return Verdict(store, Failure(NOT_LOADED, store.unreadable), "", finding)
     if not store.content:
         problem = f"{store.path} ({store.name}) is missing, unreadable or empty"
         return Verdict(
@@ -182,6 +200,25 @@ def see(settings: Config, environ: Mapping[str, str], now: float, command: Seque
     missing = read & (application.keys() - environ.keys())
     lacking = tuple(row.name for row in families.VARIABLES if row.name in missing)
     return Sight(stores, found, application, lacking, _place(settings, snapshot, decision), root)
+
+
+def as_seen_by(account: Account | None, sight: Sight) -> Sight:
+    """Mark the stores that root can read and the account that clients run as cannot. Raises PermissionError."""
+    if sight.root:
+        return sight
+    with _acting(account):
+        stores = tuple(
+            each._replace(unreadable=f"cannot be read by uid {os.geteuid()}")
+            if each.content and not os.access(sight.root + each.path, os.R_OK, effective_ids=True)
+            else each
+            for each in sight.stores
+        )
+    return sight._replace(stores=stores)
+
+
+def _acting(account: Account | None) -> writer.Acting:
+    owner = writer.Owner(account.uid, account.gid, account.groups) if account else writer.myself()
+    return writer.Acting(owner)
 
 
 def _place(settings: Config, snapshot: Snapshot, decision: Decision) -> Place:
@@ -255,6 +292,7 @@ def link_of(der: bytes) -> Link:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         parsed = x509.load_der_x509_certificate(der)
+        names, sources = tuple(_names(der)), tuple(_sources(der))
     return Link(
         subject=parsed.subject.rfc4514_string() or "(empty subject)",
         issuer=parsed.issuer.rfc4514_string() or "(empty issuer)",
@@ -263,30 +301,44 @@ def link_of(der: bytes) -> Link:
         not_before=parsed.not_valid_before_utc.timestamp(),
         not_after=parsed.not_valid_after_utc.timestamp(),
         sha256=bundle.sha256(der),
-        names=tuple(_names(parsed)),
-        sources=tuple(_sources(parsed)),
+        names=names,
+        sources=sources,
     )
 
 
-def _names(parsed: x509.Certificate) -> Iterator[str]:
+def _names(der: bytes) -> Iterator[str]:
     try:
-        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+        names = _extension(der, x509.SubjectAlternativeName)
+    except ValueError:
+        yield _UNREADABLE
         return
-    yield from names.get_values_for_type(x509.DNSName)
-    yield from map(str, names.get_values_for_type(x509.IPAddress))
+    if names:
+        yield from names.get_values_for_type(x509.DNSName)
+        yield from map(str, names.get_values_for_type(x509.IPAddress))
 
 
-def _sources(parsed: x509.Certificate) -> Iterator[str]:
+def _sources(der: bytes) -> Iterator[str]:
     try:
-        access = parsed.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
+        access = _extension(der, x509.AuthorityInformationAccess) or ()
+    except ValueError:
         return
     for each in access:
         if each.access_method == AuthorityInformationAccessOID.CA_ISSUERS and isinstance(
             each.access_location, x509.UniformResourceIdentifier
         ):
             yield each.access_location.value
+
+
+def _extension(der: bytes, kind: type[_Kind]) -> _Kind | None:
+    """Return an extension, whatever the others are like: the parser reads all of them, or none.
+
+    So the others get types that it does not know. Raises ValueError when this one cannot be read.
+    """
+    own = _TYPES[kind]
+    others = _TYPE.sub(lambda found: found[0] if found[0] == own else found[1] + b"\x7f" + found[2], der)
+    with contextlib.suppress(x509.ExtensionNotFound):
+        return x509.load_der_x509_certificate(others).extensions.get_extension_for_class(kind).value
+    return None
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ _MAX_LINKS = 40  # as the kernel's
 
 
 class Owner(Record):
-    """A user and the one group it acts with."""
+    """A user and the group it acts with; `groups` are all of them, where it acts with more than one."""
 
     uid: int
     gid: int
+    groups: tuple[int, ...] = ()
 
 
 ROOT = Owner(0, 0)
@@ -122,7 +123,7 @@ class Acting:
             raise PermissionError(1, f"uid {os.geteuid()} cannot act as uid {self._owner.uid}")
         self._before = os.geteuid(), os.getegid(), os.getgroups()
         try:
-            os.setgroups([self._owner.gid])
+            os.setgroups(self._owner.groups or [self._owner.gid])
             os.setegid(self._owner.gid)
             os.seteuid(self._owner.uid)
         except OSError:

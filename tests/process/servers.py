@@ -228,6 +228,20 @@ def slow(talk: Talk, seconds: float) -> Talk:
     return wait
 
 
+def far(talk: Talk, seconds: float) -> Talk:
+    """Return what hears everything so much later."""
+
+    def pass_late(connection: socket.socket) -> None:
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=_talk, args=(theirs, talk), daemon=True).start()
+        threading.Thread(target=_pass_on, args=(ours, connection), daemon=True).start()
+        while piece := connection.recv(1 << 14):
+            time.sleep(seconds)
+            ours.sendall(piece)
+
+    return pass_late
+
+
 def once(talk: Talk) -> Talk:
     """Return what serves the first connection, and leaves the others waiting."""
     served: list[socket.socket] = []

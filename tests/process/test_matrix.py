@@ -27,6 +27,7 @@ from tests.process.servers import (
     Tls,
     closing,
     dripping,
+    far,
     greeting,
     issue,
     middle,
@@ -86,6 +87,7 @@ _ONLY_TEST = x509.NameConstraints(permitted_subtrees=[x509.DNSName("elsewhere.te
 _BOUND = issue("Bound root", ca=True, more=[(_ONLY_TEST, True)])
 _STRANGE = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.5"), b"\x05\x00")
 _BULK = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4.6"), b"\x04\x82\x80\x00" + bytes(32768))
+_BROKEN = x509.UnrecognizedExtension(x509.AuthorityInformationAccess.oid, b"\x30\x03\xff")
 _ALONE = issue(NAME)
 _OLD_TLS = {"versions": (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1)}
 _ONLY_12 = {"versions": (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2)}
@@ -112,6 +114,12 @@ _CERTIFICATES = {
     "its intermediate has expired": Case(_tls(issue("a", _OLD_MIDDLE), _OLD_MIDDLE), ("expired",), words="CN=Matrix i"),
     "its root has expired": Case(_tls(issue("a", _OLD_ROOT)), ("expired",), trusted=(_OLD_ROOT,), words="CN=Old root"),
     "it has another name": Case(_tls(issue("a", root(), names=["b.test"])), ("name-mismatch",), words="b.test"),
+    "it has another name and has expired": Case(
+        _tls(issue("a", root(), names=["b.test"], begins=-9, ends=-2)), ("name-mismatch", "expired")
+    ),
+    "it has another name and is not valid yet": Case(
+        _tls(issue("a", root(), names=["b.test"], begins=2)), ("name-mismatch", "not-yet-valid")
+    ),
     "it has no address": Case(_tls(issue("a", root(), names=[NAME])), ("name-mismatch",), url=f"{ADDRESS}:{{port}}"),
     "it has no alternative name": Case(
         _tls(issue(NAME, root(), names=())), ("no-alternative-name",), words="Go programs (search path) refuse it"
@@ -119,6 +127,10 @@ _CERTIFICATES = {
     "it has 500 names": Case(_tls(issue("a", root(), names=[*(f"n{n}.test" for n in range(500)), NAME])), (), 0),
     "it has no subject": Case(_tls(issue("", root())), (), 0),
     "its subject steers terminals": Case(_tls(issue("\x1b[31mred\n", _UNKNOWN)), ("issuer-unknown",)),
+    "its subject has words of clients": Case(
+        _tls(issue("verify error:num=20 certificate verify failed x509: ", root())), (), 0
+    ),
+    "its issuer's place cannot be read": Case(_tls(issue("a", _UNKNOWN, more=[(_BROKEN, False)])), ("issuer-unknown",)),
     "its key has 1024 bits": Case(_tls(issue("a", root(), rsa_bits=1024)), ("weak",), words="2048"),
     "its key has 3072 bits": Case(_tls(issue("a", root(), rsa_bits=3072)), (), 0),
     "it is for clients": Case(_tls(issue("a", root(), usage=ExtendedKeyUsageOID.CLIENT_AUTH)), ("refused",)),
@@ -137,8 +149,22 @@ _PROTOCOLS = {
     "TLS 1.1 at most": Case(_tls(**_OLD_TLS), ("old-tls",), words="TLSv1.1"),
     "a client certificate in TLS 1.2": Case(_tls(wants_client=True, **_ONLY_12), ("handshake-refused",)),
     "a client certificate in TLS 1.3": Case(_tls(wants_client=True, **_ONLY_13), ("client-certificate",)),
+    "a client certificate in TLS 1.3, far away": Case(
+        far(_tls(wants_client=True, **_ONLY_13), 0.8), ("client-certificate",)
+    ),
     "a name is required": Case(_tls(only_name=NAME), ("name-unknown",), url=f"{ADDRESS}:{{port}}", words="SNI"),
     "another name is required": Case(_tls(only_name="b.test"), ("name-unknown",)),
+    **{
+        f"it ends the handshake with alert {number}": Case(
+            greeting(b"\x15\x03\x03\x00\x02\x02" + bytes([number])), ("handshake-refused",), words=word
+        )
+        for number, word in (
+            (40, "HANDSHAKE_FAILURE"),
+            (49, "ACCESS_DENIED"),
+            (80, "INTERNAL_ERROR"),
+            (120, "no application protocol"),
+        )
+    },
     "it speaks HTTP": Case(page(), ("no-tls",)),
     "it speaks SSH": Case(greeting(b"SSH-2.0-OpenSSH_9.6\r\n"), ("no-tls",)),
     "it speaks SMTP": Case(greeting(b"220 mail.test ESMTP\r\n"), ("no-tls",)),
@@ -152,6 +178,7 @@ _PROTOCOLS = {
     "it never stops": Case(saying(bytes(1 << 20), times=10_000), ("no-tls",)),
     "it never stops warning": Case(saying(b"\x15\x03\x03\x00\x02\x01\x70" * 9999, times=9999), ("no-tls",)),
     "nobody listens": Case(nothing, ("connection-refused",), url=f"{NAME}:1"),
+    "the address has an endless scope": Case(nothing, ("unknown-name",), url=f"[fe80::1%{'a' * 99}]:1"),
     "the name does not exist": Case(nothing, ("unknown-name",), url="nowhere.invalid"),
 }
 _ANSWERS = {
@@ -215,6 +242,9 @@ _URLS = {
     "the URL ends in a dot": Case(_tls(), (), 0, f"https://{NAME}.:{{port}}/"),
     "the URL has a password": Case(_tls(), (), 0, f"https://me:{_SECRET}@{NAME}:{{port}}/x?y#z"),
     "the URL has a password and no TLS": Case(nothing, code=64, url=f"http://me:{_SECRET}@{NAME}/", words="no https"),
+    "the URL has a token and no TLS": Case(nothing, code=64, url=f"http://h/?token={_SECRET}", words="argument 1"),
+    "the URL has a password before %40": Case(nothing, code=64, url=f"https://u:{_SECRET}%40h/", words="argument 1"),
+    "the URL has a password for a port": Case(nothing, code=64, url=f"https://h:{_SECRET}", words="argument 1"),
     "the URL has two dots": Case(nothing, code=64, url="https://a..b/", words="no https"),
 }
 _CASES = {**_CERTIFICATES, **_PROTOCOLS, **_ANSWERS, **_PROXIES, **_URLS}
@@ -290,6 +320,7 @@ def test_a_server_is_understood(results: Mapping[str, Future[Result]], name: str
 
     assert result.code == case.code, result.out + result.err
     assert case.words in result.out + result.err
+    assert "Traceback" not in result.err
     if case.code != 64:
         assert tuple(each["kind"] for each in result.document["findings"]) == case.kinds, result.out
     if case.code == 0:

@@ -7,20 +7,22 @@ import http.server
 import json
 import os
 import socket
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shim import clients, config, connection, probe, reconcile, throwaway
-from shim.answers import ACCEPTED, Case, Failure, Report, Server
+from shim.accounts import Account
+from shim.answers import ACCEPTED, NOT_LOADED, Case, Failure, Report, Server
 from shim.errors import UsageError
 from tests.process import servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def _soon() -> float:
@@ -241,6 +243,46 @@ def test_what_does_not_speak_tls_is_told(
         thread.join()
 
     assert (code, document["chain"], _kinds(document)) == (1, [], [kind])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone reads what others cannot")
+@pytest.mark.parametrize("mode", ["file", "directory", "group", "open"])
+def test_a_store_that_the_application_cannot_read_is_told(
+    environ: dict[str, str], site: throwaway.Site, port: int, mode: str
+) -> None:
+    account = Account("somebody", 1234, 1234, (1234, 4321), "/")
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/own.pem"
+        Path(path).write_bytes(site.root)
+        os.chown(path, 0, 4321)
+        os.chmod(place, 0o700 if mode == "directory" else 0o755)
+        os.chmod(path, {"file": 0o600, "group": 0o640}.get(mode, 0o644))
+        settings, environ = config.read(environ), {**environ, "SSL_CERT_FILE": path}
+        sight = probe.as_seen_by(account, probe.see(settings, environ, time.time()))
+        (store,) = (each for each in sight.stores if each.path == path)
+        verdict = probe.verdict_of(Case(Server("127.0.0.1", port), (), Failure(0, ""), (), (), 0), store, _soon())
+
+    if mode in ("group", "open"):
+        assert verdict.failure is None
+    else:
+        assert verdict.failure == Failure(NOT_LOADED, "cannot be read by uid 1234")
+        assert verdict.finding
+        assert "chmod 644" in verdict.finding.remedy
+    assert os.geteuid() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone reads what others cannot")
+def test_stores_are_read_as_the_user_of_the_clients(
+    environ: dict[str, str], site: throwaway.Site, port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.pem").write_bytes(site.root)
+    (tmp_path / "own.pem").chmod(0o600)
+    environ |= {"CA_SHIM_USER": "nobody", "SSL_CERT_FILE": f"{tmp_path}/own.pem"}
+
+    _, document = _verify(environ, f"127.0.0.1:{port}", capsys)
+
+    assert "store-unusable" in _kinds(document)
+    assert "cannot be read by uid" in str(document["stores"])
 
 
 def test_an_unusable_url_is_found_before_anybody_is_asked(environ: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from shim.answers import (
     NOT_ASKED,
     NOT_CONNECTED,
     NOT_LOADED,
+    NOT_TRIED,
     REFUSED,
     UNCLEAR,
     UNREACHABLE,
@@ -309,6 +310,16 @@ def test_a_proxy_that_cannot_be_read_is_a_usage_error_without_its_password(value
     assert "cret" not in str(error.value)
 
 
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+def test_the_variable_that_names_the_proxy_is_told(variable: str) -> None:
+    with pytest.raises(UsageError, match=f"^{variable} is no"):
+        connection.server_of("a.test", {variable: "socks5://p.test"})
+
+    server = connection.server_of("a.test", {variable: "http://p.test"})
+    for error in (connection.ProxyError(TimeoutError()), connection.ProxyError(OSError("407")), TimeoutError()):
+        assert variable in connection.unreachable(server, error).remedy
+
+
 def test_a_password_of_any_bytes_is_no_error() -> None:
     proxy = os.fsdecode(b"http://me:s3cret%ff\xff@p.test:1")
 
@@ -408,6 +419,7 @@ def test_a_bundle_of_this_session_alone_is_told_as_such() -> None:
 _ASKED = {
     ACCEPTED: [],
     UNUSABLE: ["client-unusable"],
+    NOT_TRIED: [],
     NOT_ASKED: ["client-failed"],
     REFUSED: ["client-refuses"],
     UNREACHABLE: ["client-failed"],
@@ -494,6 +506,7 @@ def test_a_server_is_accepted_when_all_that_counts_accept_it() -> None:
     report = Report(Server("a.test", 1), (_LINK,), verdicts=(unused, _verdict("/os.pem")))
 
     assert report.accepted
+    assert report._replace(asked=(Asked("skopeo", "", Answer(NOT_TRIED)),)).accepted
     assert not report._replace(chain=()).accepted
     assert not report._replace(verdicts=(_verdict("/os", _FAILURE),)).accepted
     assert not report._replace(asked=(Asked("curl", "", Answer(UNCLEAR)),)).accepted
@@ -522,6 +535,28 @@ def test_names_and_the_place_of_the_issuer_are_read() -> None:
     link = probe.link_of(der)
 
     assert (link.names, link.sources) == (("a.test", "192.0.2.1"), ("http://pki.test/ca.der",))
+
+
+_AIA, _SAN = AuthorityInformationAccessOID, x509.SubjectAlternativeName.oid
+_PLACE_OF_ISSUER = x509.AuthorityInformationAccess(
+    [x509.AccessDescription(_AIA.CA_ISSUERS, x509.UniformResourceIdentifier("http://pki.test/ca.der"))]
+)
+_BROKEN = {
+    "the place of the issuer": (x509.AuthorityInformationAccess.oid, ("a.test",), ()),
+    "the names": (_SAN, ("(names that cannot be read)",), ("http://pki.test/ca.der",)),
+    "the usage": (x509.KeyUsage.oid, ("a.test",), ("http://pki.test/ca.der",)),
+}
+
+
+@pytest.mark.parametrize(("oid", "names", "sources"), _BROKEN.values(), ids=_BROKEN.keys())
+def test_an_extension_that_cannot_be_read_costs_its_own_column(
+    oid: x509.ObjectIdentifier, names: tuple[str, ...], sources: tuple[str, ...]
+) -> None:
+    whole = (x509.SubjectAlternativeName([x509.DNSName("a.test")]), _PLACE_OF_ISSUER)
+    broken = x509.UnrecognizedExtension(oid, b"\x30\x03\xff")
+    link = probe.link_of(_with_extensions(*(each for each in whole if each.oid != oid), broken))
+
+    assert (link.names, link.sources) == (names, sources)
 
 
 def _with_extensions(*extensions: x509.ExtensionType) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from shim import clients, config, connection
 from shim.accounts import Account
-from shim.answers import ABSENT, ACCEPTED, NOT_LOADED, REFUSED, UNCLEAR, UNUSABLE, Answer, Server
+from shim.answers import ABSENT, ACCEPTED, NOT_LOADED, NOT_TRIED, REFUSED, UNCLEAR, UNUSABLE, Answer, Server
 from shim.clients import Client
 from shim.errors import PrivilegeError, UnknownUserError
 
@@ -30,6 +30,27 @@ _SAID = {
     "curl does not know the option": ("curl", 2, "curl: option -q: is unknown", UNCLEAR, "exit 2 curl: option"),
     "openssl accepts": ("openssl", 0, "CONNECTION ESTABLISHED\nVerification: OK", ACCEPTED, ""),
     "openssl refuses": ("openssl", 1, "depth=0\nverify error:num=20:unable to", REFUSED, "verify error:num=20"),
+    "openssl accepts a name with words of its own": (
+        "openssl",
+        0,
+        "Peer certificate: CN = verify error certificate verify failed\nVerification: OK",
+        ACCEPTED,
+        "",
+    ),
+    "openssl refuses a name with words of its own": (
+        "openssl",
+        1,
+        "depth=0 CN = verify error:num=1:x\nverify error:num=20:unable",
+        REFUSED,
+        "verify error:num=20",
+    ),
+    "openssl is cut off by a name with words of its own": (
+        "openssl",
+        1,
+        "Peer certificate: CN = x verify error:num=1:x\u2028verify error:num=1:x",
+        UNCLEAR,
+        "exit 1",
+    ),
     "openssl finds no server": ("openssl", 1, "connect:errno=111", UNCLEAR, "exit 1 connect:errno=111"),
     "openssl has no such option": ("openssl", 1, "s_client: Option unknown option -brief", UNCLEAR, "exit 1 s_client"),
     "skopeo refuses": ("skopeo", 1, 'fatal msg="pinging: x509: certificate signed by"', REFUSED, "x509: certificate s"),
@@ -43,10 +64,26 @@ _SAID = {
     "requests is not there": ("requests", 0, "absent", ABSENT, ""),
     "requests refuses": ("requests", 0, "SSLError: Pool (CERTIFICATE_VERIFY_FAILED)", REFUSED, "SSLError"),
     "requests is cut off": ("requests", 0, "SSLError: Pool (SSLZeroReturnError(6))", UNCLEAR, "exit 0 SSLError"),
+    "requests is sent an alert": (
+        "requests",
+        0,
+        "SSLError: Pool ([SSL: SSLV3_ALERT_CERTIFICATE_UNKNOWN] sslv3 alert certificate unknown)",
+        UNCLEAR,
+        "exit 0 SSLError",
+    ),
+    "requests is cut off from a host of that name": (
+        "requests",
+        0,
+        "SSLError: HTTPSConnectionPool(host='hostname.certificate.test') reset",
+        UNCLEAR,
+        "exit 0 SSL",
+    ),
+    "requests misses the name": ("requests", 0, 'SSLError: Pool (CertificateError("hostname', REFUSED, "SSLError"),
     "requests finds no bundle": ("requests", 0, "OSError: Could not find a suitable TLS CA", REFUSED, "OSError"),
     "node accepts": ("node", 0, "accepted", ACCEPTED, ""),
     "node refuses": ("node", 0, "UNABLE_TO_VERIFY_LEAF_SIGNATURE: unable", REFUSED, "UNABLE_TO"),
     "node misses the name": ("node", 0, "ERR_TLS_CERT_ALTNAME_INVALID: Hostname", REFUSED, "ERR_TLS"),
+    "node is sent a name with words of its own": ("node", 0, "ERR_TLS_CERT_X: x\naccepted", REFUSED, "ERR_TLS"),
     "node finds no server": ("node", 0, "ECONNREFUSED: connect", UNCLEAR, "exit 0 ECONNREFUSED"),
     "a client is killed": ("node", -9, "killed: it took too long", UNCLEAR, "exit -9 killed"),
     "a client is silent": ("skopeo", 3, "", UNCLEAR, "exit 3"),
@@ -60,6 +97,13 @@ def test_what_a_client_says_is_understood(kind: str, status: int, said: str, sta
 
     assert answer.state == state
     assert answer.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("host", ["::1", "my_registry"])
+def test_a_host_that_skopeo_cannot_parse_is_not_tried(host: str) -> None:
+    answer = clients.ask(Client(_KINDS["skopeo"], "/bin/false"), Server(host, 1), {}, None)
+
+    assert answer.state == NOT_TRIED
 
 
 def test_a_reason_has_its_limit() -> None:
@@ -193,7 +237,7 @@ _WORDS = {
 
 @pytest.mark.parametrize(("server", "words"), _WORDS.values(), ids=_WORDS.keys())
 def test_a_client_is_told_the_server_and_led_to_the_relay(tmp_path: Path, server: Server, words: str) -> None:
-    reason = _ask(tmp_path, "openssl", 'echo "verify error: $*"', server).reason
+    reason = _ask(tmp_path, "openssl", 'echo "verify error:num=1: $*"; exit 1', server).reason
 
     assert words in reason
     assert "-connect 127.0.0.1:" in reason
