@@ -89,6 +89,25 @@ def test_beside_a_running_application_every_byte_is_as_before(
     assert "selftest" not in subject.run("ls", "-a", "/tmp", user="0").stdout
 
 
+# Starts a selftest of root's, and one program of the application's user after the other until it ends.
+_AS_THE_USER = """
+{shim} selftest > /tmp/said 2>&1 & started=$!
+while kill -0 $started 2> /dev/null; do
+  setpriv --reuid 1000 --regid 1000 --clear-groups {shim} run -- true 2> /dev/null
+done
+wait $started
+"""
+
+
+def test_starts_of_the_application_s_user_do_not_disturb_it(running: tuple[Row, Subject]) -> None:
+    row, subject = running
+    before = _stores(row, subject)
+    result = subject.run("sh", "-c", _AS_THE_USER.format(shim=_SHIM), user="0")
+
+    assert result.status == 0, subject.read("/tmp/said")
+    assert _stores(row, subject) == before
+
+
 # Starts a selftest, waits until its CA is installed, and sends it a signal.
 _STOPPED = """
 {shim} selftest > /tmp/said 2>&1 & started=$!
