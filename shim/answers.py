@@ -64,6 +64,7 @@ class Link(Record):
     sha256: str
     names: tuple[str, ...] = ()  # that it is for
     sources: tuple[str, ...] = ()  # where it says that its issuer can be fetched
+    beyond_go: bool = False  # it has critical name constraints of a kind that Go does not know, and OpenSSL does
 
 
 class Mounted(Record):

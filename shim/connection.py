@@ -45,11 +45,13 @@ class Manner(Record):
     flags: int = 0
     level: int = 2  # OpenSSL's: 2 refuses keys of less than 112 bits of security, 1 those of less than 80
     common_name: bool = True  # it stands for a missing subjectAltName
+    ciphers: str = "DEFAULT"
 
 
 OPENSSL = Manner()  # and requests, and Python up to 3.12
 PYTHON_313 = Manner(ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT)
-GO = Manner(ssl.VERIFY_X509_PARTIAL_CHAIN, level=1, common_name=False)  # it takes RSA 1024, and no SHA-1
+# It takes RSA 1024, and no SHA-1; since 1.22, no key exchange by RSA.
+GO = Manner(ssl.VERIFY_X509_PARTIAL_CHAIN, level=1, common_name=False, ciphers="DEFAULT:!kRSA")
 
 
 class ProxyError(OSError):
@@ -277,7 +279,7 @@ def handshake(server: Server, bundle: bytes, until: float, manner: Manner = OPEN
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST | manner.flags
     context.hostname_checks_common_name = manner.common_name
-    context.set_ciphers(f"DEFAULT:@SECLEVEL={manner.level}")
+    context.set_ciphers(f"{manner.ciphers}:@SECLEVEL={manner.level}")
     try:
         _load(context, bundle)
     except ssl.SSLError as error:

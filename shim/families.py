@@ -83,6 +83,9 @@ OS_BUNDLES = (
     "/etc/ssl/cert.pem",
 )
 
+# Where Go reads every file, besides the first of the above that it can read: the same file of Go's.
+GO_DIRECTORIES = ("/etc/ssl/certs", "/etc/pki/tls/certs")
+
 
 class Generation(Record):
     """A generation of Anchore's images, from its documentation page "Adding Custom Certificate Authority"."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import ssl
 import time
 import warnings
 
@@ -32,6 +33,7 @@ from shim.answers import (
     NOT_ASKED,
     NOT_CONNECTED,
     NOT_LOADED,
+    NOT_TRIED,
     REFUSED,
     UNCLEAR,
     UNREACHABLE,
@@ -72,11 +74,15 @@ _AS_COMMAND = (
     "start that command through the shim, which then looks for its interpreter; or name the file in CA_SHIM_CERTIFI"
 )
 _UNUSED = ("file.refused", "block.refused", "source.unreadable", "source.limit")
+_PLAIN = b"-----BEGIN CERTIFICATE-----"
+_BEYOND_GO = Answer(NOT_TRIED, "a CA has critical name constraints of a kind that Go does not know")
+_KNOWN_TO_GO = (x509.DNSName, x509.RFC822Name, x509.IPAddress, x509.UniformResourceIdentifier)
 _UNREADABLE = "(names that cannot be read)"
 # How the types of extensions, 2.5.29.x and 1.3.6.1.5.5.7.1.x of RFC 5280, are written in DER.
 _TYPE = re.compile(rb"(\x06\x03\x55(?=\x1d)|\x06\x08\x2b\x06\x01\x05\x05\x07(?=\x01)).(.)", re.DOTALL)
 _TYPES: dict[type[x509.ExtensionType], bytes] = {
     x509.SubjectAlternativeName: b"\x06\x03\x55\x1d\x11",
+    x509.NameConstraints: b"\x06\x03\x55\x1d\x1e",
     x509.AuthorityInformationAccess: b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x01",
 }
 _READS = {kind.name: kind.reads for kind in clients.KINDS}
@@ -125,7 +131,7 @@ def examine(server: Server, sight: Sight, account: Account | None, now: float, s
         return Report(server, findings=(Finding("unreadable-certificate", problem, "have it reissued"),))
     case = Case(server, chain, Failure(NOT_CONNECTED, ""), (), (), now, sight.place)
     verdicts = tuple(verdict_of(case, store, until) for store in sight.stores)
-    asked = tuple(_ask(server, sight, account, until))
+    asked = tuple(_ask(server, sight, account, until, chain))
     findings = dict.fromkeys(diagnosis.conclude(case, verdicts, asked, sight.lacking))
     return Report(server, chain, whole, verdicts, asked, tuple(findings))
 
@@ -154,14 +160,16 @@ def verdict_of(case: Case, store: Store, until: float) -> Verdict:
     return Verdict(store, failure, "", diagnosis.diagnose(case))
 
 
-def _ask(server: Server, sight: Sight, account: Account | None, until: float) -> Iterator[Asked]:
+def _ask(
+    server: Server, sight: Sight, account: Account | None, until: float, chain: tuple[Link, ...]
+) -> Iterator[Asked]:
     for client in sight.found:
         variable = next((name for name in client.kind.reads if sight.application.get(name)), "")
         seconds = min(until - time.monotonic(), clients.SECONDS)
         answer = clients.ask(client, server, sight.application, account, seconds) if seconds > 0 else _LATE
         if answer.state != ABSENT:
             yield _timely(Asked(client.name, variable, answer), until)
-    yield _timely(ask_go(server, sight.application, sight.root, until), until)
+    yield _timely(ask_go(server, sight.application, sight.root, until, account=account, chain=chain), until)
 
 
 def _timely(asked: Asked, until: float) -> Asked:
@@ -170,17 +178,45 @@ def _timely(asked: Asked, until: float) -> Asked:
     return asked._replace(answer=_LATE) if late else asked
 
 
-def ask_go(server: Server, environ: Mapping[str, str], root: str = "", until: float | None = None) -> Asked:
+def ask_go(  # noqa: PLR0913 - all that a program in Go depends on
+    server: Server,
+    environ: Mapping[str, str],
+    root: str = "",
+    until: float | None = None,
+    *,
+    account: Account | None = None,
+    chain: tuple[Link, ...] = (),
+) -> Asked:
     """Answer for programs in Go by crypto/x509's search path: there may be any number of them, and none to ask."""
-    variable = next((name for name in _READS["skopeo"] if environ.get(name)), "")
-    paths = (root + path for path in families.OS_BUNDLES)
-    path = root + environ[variable] if variable else next(filter(os.path.isfile, paths), "")
+    variable = next((name for name in (*_READS["skopeo"], families.CERT_DIR) if environ.get(name)), "")
     until = time.monotonic() + clients.SECONDS if until is None else until
+    with _acting(account):
+        items = {each.sha256: each for content in _read_as_go(environ, root) for each in bundle.items(content)}
+    pem = b"".join(each.pem for each in items.values() if each.pem.startswith(_PLAIN))
+    held = certs.parse((("", pem),)).certificates  # it skips what it cannot parse
     try:
-        failure = connection.handshake(server, reading.read_or_none(path) or b"", until, connection.GO)
+        failure = connection.handshake(server, b"".join(each.pem for each in held), until, connection.GO)
     except OSError as error:
         return Asked(_GO, variable, Answer(UNREACHABLE, connection.unreachable(server, error).problem))
-    return Asked(_GO, variable, Answer(REFUSED, failure.message) if failure else Answer(ACCEPTED))
+    if failure:
+        return Asked(_GO, variable, Answer(REFUSED, failure.message))
+    issuers = {link.issuer_id for link in chain}
+    links = [
+        *chain,
+        *(link_of(ssl.PEM_cert_to_DER_cert(each.pem.decode())) for each in held if each.subject_id in issuers),
+    ]
+    return Asked(_GO, variable, _BEYOND_GO if any(link.beyond_go for link in links) else Answer(ACCEPTED))
+
+
+def _read_as_go(environ: Mapping[str, str], root: str) -> Iterator[bytes]:
+    """Read the first bundle that can be read, and all of the directories; crypto/x509/root_unix.go."""
+    files = [file] if (file := environ.get(_READS["skopeo"][0])) else families.OS_BUNDLES
+    yield next(filter(None, (reading.read_or_none(root + path) for path in files)), b"")
+    chosen = environ.get(families.CERT_DIR)
+    for directory in chosen.split(":") if chosen else families.GO_DIRECTORIES:
+        with contextlib.suppress(OSError):
+            names = sorted(os.listdir(f"{root}{directory}"))
+            yield from filter(None, (reading.read_or_none(f"{root}{directory}/{name}") for name in names))
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------
@@ -292,7 +328,7 @@ def link_of(der: bytes) -> Link:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CryptographyDeprecationWarning)
         parsed = x509.load_der_x509_certificate(der)
-        names, sources = tuple(_names(der)), tuple(_sources(der))
+        names, sources, beyond_go = tuple(_names(der)), tuple(_sources(der)), _is_beyond_go(der)
     return Link(
         subject=parsed.subject.rfc4514_string() or "(empty subject)",
         issuer=parsed.issuer.rfc4514_string() or "(empty issuer)",
@@ -303,6 +339,7 @@ def link_of(der: bytes) -> Link:
         sha256=bundle.sha256(der),
         names=names,
         sources=sources,
+        beyond_go=beyond_go,
     )
 
 
@@ -313,23 +350,34 @@ def _names(der: bytes) -> Iterator[str]:
         yield _UNREADABLE
         return
     if names:
-        yield from names.get_values_for_type(x509.DNSName)
-        yield from map(str, names.get_values_for_type(x509.IPAddress))
+        yield from names.value.get_values_for_type(x509.DNSName)
+        yield from map(str, names.value.get_values_for_type(x509.IPAddress))
 
 
 def _sources(der: bytes) -> Iterator[str]:
     try:
-        access = _extension(der, x509.AuthorityInformationAccess) or ()
+        access = _extension(der, x509.AuthorityInformationAccess)
     except ValueError:
         return
-    for each in access:
+    for each in access.value if access else ():
         if each.access_method == AuthorityInformationAccessOID.CA_ISSUERS and isinstance(
             each.access_location, x509.UniformResourceIdentifier
         ):
             yield each.access_location.value
 
 
-def _extension(der: bytes, kind: type[_Kind]) -> _Kind | None:
+def _is_beyond_go(der: bytes) -> bool:
+    try:
+        found = _extension(der, x509.NameConstraints)
+    except ValueError:
+        return True
+    if found is None or not found.critical:
+        return False
+    names = (*(found.value.permitted_subtrees or ()), *(found.value.excluded_subtrees or ()))
+    return not all(isinstance(each, _KNOWN_TO_GO) for each in names)
+
+
+def _extension(der: bytes, kind: type[_Kind]) -> x509.Extension[_Kind] | None:
     """Return an extension, whatever the others are like: the parser reads all of them, or none.
 
     So the others get types that it does not know. Raises ValueError when this one cannot be read.
@@ -337,7 +385,7 @@ def _extension(der: bytes, kind: type[_Kind]) -> _Kind | None:
     own = _TYPES[kind]
     others = _TYPE.sub(lambda found: found[0] if found[0] == own else found[1] + b"\x7f" + found[2], der)
     with contextlib.suppress(x509.ExtensionNotFound):
-        return x509.load_der_x509_certificate(others).extensions.get_extension_for_class(kind).value
+        return x509.load_der_x509_certificate(others).extensions.get_extension_for_class(kind)
     return None
 
 

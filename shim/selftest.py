@@ -268,7 +268,7 @@ class _Asking:
                 answers[client.name] = clients.ask(client, server, environ, self._account, _SECONDS)
             if self._interruption.number:
                 return {}
-        go = probe.ask_go(server, environ)
+        go = probe.ask_go(server, environ, account=self._account)
         return {**answers, go.client: go.answer}
 
 

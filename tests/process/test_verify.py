@@ -7,6 +7,7 @@ import http.server
 import json
 import os
 import socket
+import ssl
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shim import clients, config, connection, probe, reconcile, throwaway
+from shim import bundle, clients, config, connection, probe, reconcile, throwaway
 from shim.accounts import Account
 from shim.answers import ACCEPTED, NOT_LOADED, Case, Failure, Report, Server
 from shim.errors import UsageError
@@ -298,12 +299,51 @@ def test_a_machine_in_a_directory_has_stores_and_no_clients(environ: dict[str, s
     assert [each.client for each in report.asked] == ["Go programs (search path)"]
 
 
+_GO_READS = {
+    "a bundle of the search list": ({}, "etc/ssl/ca-bundle.pem", "accepts"),
+    "a directory": ({}, "etc/pki/tls/certs/own", "accepts"),
+    "a directory, beside a bundle that is not there": ({"SSL_CERT_FILE": "/gone"}, "etc/ssl/certs/own", "accepts"),
+    "a chosen bundle": ({"SSL_CERT_FILE": "/own"}, "own", "accepts"),
+    "one of the chosen directories": ({"SSL_CERT_DIR": "/gone:/own"}, "own/a.pem", "accepts"),
+    "no other directory": ({"SSL_CERT_DIR": "/gone"}, "etc/ssl/certs/own", "refuses"),
+    "no other bundle": ({"SSL_CERT_FILE": "/gone"}, "etc/ssl/ca-bundle.pem", "refuses"),
+}
+
+
+@pytest.mark.parametrize("case", _GO_READS.values(), ids=_GO_READS.keys())
+def test_go_reads_bundles_and_directories(
+    case: tuple[dict[str, str], str, str], site: throwaway.Site, port: int, tmp_path: Path
+) -> None:
+    environ, path, state = case
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_bytes(site.root + b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+    assert probe.ask_go(Server("127.0.0.1", port), environ, str(tmp_path)).answer.state == state
+
+
+@pytest.mark.parametrize("content", ["der", "trusted"])
+def test_go_reads_plain_pem_only(site: throwaway.Site, port: int, tmp_path: Path, content: str) -> None:
+    der = ssl.PEM_cert_to_DER_cert(site.root.decode())
+    (tmp_path / "own.pem").write_bytes({"der": der}.get(content, bundle.to_pem(der, b"TRUSTED CERTIFICATE")))
+    environ = {"SSL_CERT_FILE": "/own.pem"}
+
+    assert probe.ask_go(Server("127.0.0.1", port), environ, str(tmp_path)).answer.state == "refuses"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone reads what others cannot")
+def test_go_reads_as_the_user_of_the_clients(site: throwaway.Site, port: int, tmp_path: Path) -> None:
+    (tmp_path / "own.pem").write_bytes(site.root)
+    (tmp_path / "own.pem").chmod(0o600)
+    account = Account("somebody", 1234, 1234, (1234,), "/")
+    asked = probe.ask_go(Server("127.0.0.1", port), {"SSL_CERT_FILE": "/own.pem"}, str(tmp_path), account=account)
+
+    assert asked.answer.state == "refuses"
+
+
 # --- our own handshake ------------------------------------------------------------------------------------------------
 
 
 def test_an_intermediate_alone_is_an_anchor_for_go_only(site: throwaway.Site, port: int) -> None:
-    from shim import bundle
-
     server = Server("127.0.0.1", port)
     ders, whole = connection.chain_of(server, _soon())
     middle = bundle.to_pem(ders[1])
@@ -324,6 +364,17 @@ def test_go_takes_a_key_of_1024_bits_and_openssl_does_not() -> None:
         assert connection.handshake(server, root, _soon(), connection.GO) is None
     assert failure is not None
     assert failure.code == 66
+
+
+def test_go_does_not_exchange_keys_by_rsa_and_openssl_does() -> None:
+    leaf, only_12 = servers.issue("a", servers.root(), rsa_bits=2048), (ssl.TLSVersion.TLSv1_2,) * 2
+    side = servers.Tls((leaf,), versions=only_12, ciphers="AES128-GCM-SHA256")
+    with servers.serving([servers.tls_server(side)]) as (at,):
+        server, root = Server("127.0.0.1", at), servers.root().pem
+
+        assert connection.handshake(server, root, _soon()) is None
+        with pytest.raises(ssl.SSLError, match="handshake failure"):
+            connection.handshake(server, root, _soon(), connection.GO)
 
 
 def test_another_name_is_refused(site: throwaway.Site, port: int) -> None:
