@@ -72,7 +72,7 @@ bundle, certifi = sys.argv[1:]
 shutil.copytree("/opt/ca-shim/site", "/tmp/other", symlinks=True)
 with open("/tmp/other/shim/__init__.py", "a") as file:
     file.write("\\n__version__ = '0.0.1'\\n")
-run = "import sys; sys.path.append(sys.argv.pop(1)); sys.argv[0] = 'ca-shim'; from shim.cli import main; sys.exit(main())"
+run = "import sys; sys.path.append(sys.argv.pop(1)); sys.argv[0] = 'ca-shim'; from shim.cli import *; sys.exit(main())"
 least = {path: len(ssl.create_default_context(cafile=path).get_ca_certs()) for path in (bundle, certifi)}
 def start(site):
     return subprocess.Popen([sys.executable, "-ISB", "-c", run, site, "install"], stderr=subprocess.PIPE)
