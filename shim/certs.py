@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # Budgets of all files together: a stranger's 64 MiB must not hold up the start.
-MAX_CERTIFICATES = 20_000
+MAX_CERTIFICATES = 15_000
 MAX_BLOCKS = 100_000
-MAX_BYTES = 8 * 1024 * 1024  # of DER that is parsed: thousands of CAs; each byte is held ten times in a start
+MAX_BYTES = 5 * 1024 * 1024  # of DER that is parsed: thousands of CAs; each byte is held ten times in a start
 _LARGE, _WEIGHT = 16 * 1024, 4  # bytes of DER from which a certificate counts four times: names by the thousand
 MAX_PARTS = 100_000  # of certificates with unusually many: each costs Python and OpenSSL as much as a small certificate
 MAX_BLOCK = 1024 * 1024  # of a block's base64
